@@ -3,8 +3,11 @@
 The power room fills these from a device profile; the core decides on them. Units stand in the names.
 """
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
+
+ORDER_CONTEXT_BYTES = 32
 
 
 class BoardState(Enum):
@@ -20,6 +23,22 @@ class BoardState(Enum):
     UPDATING = "updating"
 
 
+class StopCause(Enum):
+    """Why a controller ended a charge by itself (the profile maps its own numbers to these words)."""
+
+    NONE = "none"
+    COMMAND = "command"
+    FULL = "full"
+    ENERGY_LIMIT = "energy_limit"
+    UNPLUGGED = "unplugged"
+    EMERGENCY_STOP = "emergency_stop"
+    FAULT = "fault"
+    WATCHDOG = "watchdog"
+    NO_CURRENT = "no_current"
+    TIME = "time"
+    POWER_LOST = "power_lost"
+
+
 @dataclass(frozen=True, slots=True)
 class GunReading:
     """One gun's measurements of one poll. ``None`` means the device has no such register or reports it as invalid."""
@@ -29,8 +48,8 @@ class GunReading:
     state: BoardState
     plugged: bool
     faults: tuple[str, ...] = ()  # names the profile gives to raised fault bits, lowest bit first
-    stop_cause: str | None = None  # why the controller itself ended the last charge, by the profile's word
-    order: str = ""  # order context the controller holds
+    stop_cause: StopCause = StopCause.NONE
+    order: str | None = None  # order context the controller holds; empty: a charge nobody ordered, None: it keeps none
     voltage_dv: int | None = None
     current_da: int | None = None
     power_w: int | None = None
@@ -45,3 +64,11 @@ class DeviceVersion:
 
     device: str
     version: str
+
+
+def order_context(order: str, size: int = ORDER_CONTEXT_BYTES) -> str:
+    """The form in which a controller keeps an order: as it is, or ``#`` and a digest where ``size`` bytes of printable
+    ASCII can't hold it. Two orders that differ keep differing."""
+    if len(order) <= size and order.isascii() and order.isprintable() and not order.startswith("#"):
+        return order
+    return "#" + hashlib.sha256(order.encode()).hexdigest()[: size - 1]

@@ -1,0 +1,103 @@
+"""The core: ``(state, event, now) -> (state, actions)``. No clock, socket, file, thread or random number in here."""
+
+from collections.abc import Callable
+
+from agent.pile import charging, upkeep
+from agent.pile.actions import Action, RebootBoards, RebootGun, Reply, StartGun, StopGun
+from agent.pile.events import (
+    Commanded,
+    Delivered,
+    Event,
+    JobDone,
+    LinkChanged,
+    Measured,
+    Refused,
+    Repeated,
+    Silenced,
+    Ticked,
+    VersionsRead,
+)
+from agent.pile.state import Now, PileConfig, PileState, Request
+from agent.pile.turn import Turn, repetition
+from agent.protocol.codec import plain_text
+from agent.protocol.commands import COMMANDS
+from agent.protocol.results import Result
+from cext.message import Message
+
+Handler = Callable[[Turn, Message, Request], None]
+
+# The commands this version carries out; any other of the table is answered NOT_SUPPORTED.
+HANDLERS: dict[int, Handler] = {
+    100: upkeep.heartbeat,
+    101: charging.start_or_stop,
+    107: upkeep.set_heartbeat,
+    108: upkeep.reboot,
+    112: upkeep.query_versions,
+}
+
+
+def handle(config: PileConfig, state: PileState, event: Event, now: Now) -> tuple[PileState, tuple[Action, ...]]:
+    """What the pile becomes by ``event``, and what is to be done. The old state stays as it was."""
+    turn = Turn(config, state, now)
+    _dispatch(turn, event)
+    upkeep.reboot_when_idle(turn)
+    return turn.state, tuple(turn.actions)
+
+
+def _dispatch(turn: Turn, event: Event) -> None:
+    match event:
+        case Measured(reading):
+            upkeep.back_after_reboot(turn, reading.gun)
+            charging.measured(turn, reading)
+        case Ticked():
+            _time_passed(turn)
+        case Commanded(message, request):
+            HANDLERS.get(message.command, _not_supported)(turn, message, request)
+        case Repeated(request, outcome):
+            _repeat(turn, request, outcome)
+        case Refused(request, result, text):
+            turn.do(Reply(request, result, f"{result.value},{plain_text(text)}"))
+        case Silenced(gun):
+            charging.silenced(turn, gun)
+        case JobDone(StartGun() as job, result, text):
+            charging.start_done(turn, job, result, text)
+        case JobDone(StopGun() as job, result, text):
+            charging.stop_done(turn, job, result, text)
+        case JobDone(RebootGun() | RebootBoards(), result, text):
+            upkeep.reboot_done(turn, result, text)
+        case VersionsRead(versions):
+            upkeep.versions_read(turn, versions)
+        case LinkChanged(connected):
+            _link_changed(turn, connected)
+        case Delivered():
+            upkeep.begin_reboot(turn)
+
+
+def _time_passed(turn: Turn) -> None:
+    now_ms = turn.now.mono_ms
+    for gun in list(turn.state.guns.values()):
+        charging.time_passed(turn, gun)
+    if now_ms >= turn.state.next_feed_ms:
+        upkeep.feed_watchdogs(turn)
+    if now_ms >= turn.state.next_heartbeat_ms:
+        upkeep.send_heartbeat(turn)
+    if turn.state.rebooting is not None and now_ms >= turn.state.rebooting.due_ms:
+        upkeep.begin_reboot(turn)
+
+
+def _link_changed(turn: Turn, connected: bool) -> None:
+    turn.change(connected=connected)
+    if connected:
+        upkeep.send_heartbeat(turn)
+
+
+def _repeat(turn: Turn, request: Request, outcome: str) -> None:
+    """The first outcome stands. While there is none, its reply, still to come, answers the repetition too."""
+    if outcome:
+        turn.do(repetition(request, outcome))
+
+
+def _not_supported(turn: Turn, message: Message, request: Request) -> None:
+    title = COMMANDS[message.command].title
+    text = f"command = {message.command} ({title}): version {turn.config.version} does not carry it out"
+    turn.reply(request, Result.NOT_SUPPORTED, text)

@@ -1,0 +1,147 @@
+"""What the core knows: the pile, its guns, a gun's charge. All of it frozen; a turn replaces what changes."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from agent.pile.board import GunReading
+from agent.pile.money import Price
+from agent.protocol.results import Result, StopReason
+
+RECENT_ORDERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The time of a turn: wall clock (epoch), monotonic clock, and whether the wall clock may be believed."""
+
+    wall_ms: int
+    mono_ms: int
+    trusted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PileConfig:
+    """What the configuration file settles for the core."""
+
+    pile: str
+    guns: int
+    price: Price | None = None  # the price until 110 brings a tariff
+    current_limit_da: int = 320
+    command_ttl_s: int = 120
+    start_timeout_s: int = 60
+    stop_timeout_s: int = 30
+    stop_latency_ms: int = 3000  # from deciding a stop to no current: a poll, the write, the contactor
+    feed_period_s: int = 3
+    silence_limit_s: int = 300  # a device silent for so long loses its charge
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command that is owed a reply: ``timestamp`` verbatim, ``key`` its place in the inbox."""
+
+    command: int
+    timestamp: str
+    key: str
+
+
+class Phase(StrEnum):
+    """How far a charge is."""
+
+    STARTING = "starting"
+    CHARGING = "charging"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One charge, from the accepted start to no current. All of it is durable."""
+
+    order: str
+    account: str
+    start_type: int
+    phase: Phase
+    accepted_ms: int  # epoch
+    cap_wh: int | None  # most energy the money buys; None without limit
+    price: Price
+    start_request: Request | None  # until its final reply
+    meter_start_wh: int | None = None
+    stop_reason: StopReason | None = None
+    stop_requests: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gun:
+    """One gun. Only ``session`` is durable: the rest is read from the board again, or timed by the monotonic clock."""
+
+    number: int
+    session: Session | None = None
+    reading: GunReading | None = None
+    silent: bool = True  # until the board has answered
+    silent_since_ms: int = 0
+    start_sent: bool = False  # by this process: a start is written again after a restart
+    deadline_ms: int = 0  # of the phase
+    retry_ms: int = 0  # when a stop that did not take is written again
+    ended_plugged: bool = False  # a charge ended and the plug still sits
+    reboot_until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the platform has set (107)."""
+
+    report_period_s: int = 30
+    report_timeout_s: int = 90
+
+
+@dataclass(frozen=True, slots=True)
+class PastOrder:
+    """An order that was accepted here: how its start came out, and why it stopped."""
+
+    order: str
+    gun: int
+    result: Result
+    stop_reason: StopReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReboot:
+    """A reboot ordered by 108 that waits for the guns to be idle."""
+
+    request: Request
+    gun: int  # 0: the whole pile
+
+
+@dataclass(frozen=True, slots=True)
+class Rebooting:
+    """A reboot whose OK is on its way; it happens once that was delivered, or at ``due_ms``."""
+
+    request: Request
+    gun: int
+    due_ms: int
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PileState:
+    """The whole pile."""
+
+    guns: dict[int, Gun]
+    settings: Settings = field(default_factory=Settings)
+    past_orders: tuple[PastOrder, ...] = ()
+    pending_reboot: PendingReboot | None = None
+    versions_requests: tuple[Request, ...] = ()
+    rebooting: Rebooting | None = None
+    connected: bool = False
+    started_ms: int = 0  # monotonic
+    next_heartbeat_ms: int = 0
+    next_feed_ms: int = 0
+
+    def with_gun(self, gun: Gun) -> "PileState":
+        return replace(self, guns=self.guns | {gun.number: gun})
+
+
+def new_state(config: PileConfig, now: Now) -> PileState:
+    """The state of a pile that has nothing to remember."""
+    guns = {number: Gun(number, silent_since_ms=now.mono_ms) for number in range(1, config.guns + 1)}
+    return PileState(guns, started_ms=now.mono_ms)
