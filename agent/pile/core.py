@@ -13,6 +13,7 @@ from agent.pile.events import (
     Measured,
     Refused,
     Repeated,
+    Resumed,
     Silenced,
     Ticked,
     VersionsRead,
@@ -69,6 +70,8 @@ def _dispatch(turn: Turn, event: Event) -> None:
             upkeep.versions_read(turn, versions)
         case LinkChanged(connected):
             _link_changed(turn, connected)
+        case Resumed():
+            upkeep.resume(turn)
         case Delivered():
             upkeep.begin_reboot(turn)
 

@@ -30,7 +30,7 @@ def changed_parts(old: PileState | None, new: PileState) -> dict[str, JsonValue]
 
 
 def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileState:
-    """The state that ``parts`` remember. What a charge was waiting for gets its time anew, a start only what is left."""
+    """The state that ``parts`` remember. A stop gets its time anew, a start only what is left of it."""
     state = new_state(config, now)
     guns = {
         number: _restore_gun(config, gun, parts.get(f"{GUN_PREFIX}{number}"), now) for number, gun in state.guns.items()

@@ -77,8 +77,15 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The agent has started, with the state it remembered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time has passed."""
 
 
-Event = Commanded | Repeated | Refused | Measured | Silenced | JobDone | VersionsRead | LinkChanged | Delivered | Ticked
+FromPlatform = Commanded | Repeated | Refused
+FromBoard = Measured | Silenced | JobDone | VersionsRead
+Event = FromPlatform | FromBoard | LinkChanged | Delivered | Resumed | Ticked

@@ -45,6 +45,13 @@ def feed_watchdogs(turn: Turn) -> None:
     turn.change(next_feed_ms=turn.now.mono_ms + turn.config.feed_period_s * 1000)
 
 
+def resume(turn: Turn) -> None:
+    """After a restart: ask again what was being asked, and say so."""
+    turn.note(0, "agent-started", f"version {turn.config.version}")
+    if turn.state.versions_requests:
+        turn.do(ReadVersions())
+
+
 # ---- versions ----
 
 
