@@ -1,0 +1,304 @@
+"""The journal's face: inbox, outbox, state and events, changed together or not at all.
+
+    with journal.transaction():
+        journal.record_command(key, 101, line, now_ms)
+        journal.put("gun/1", {"order": "…"})
+        journal.enqueue(topic, reply, now_ms)
+        journal.record_outcome(key, 1, "")
+    # on disk from here on: acknowledge to the broker
+
+Reading needs no transaction. ``JournalError`` means the transaction did not happen and the journal is as before it.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from agent.journal import storage
+from agent.journal.errors import JournalError
+
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+
+CHECK_S = 5.0  # what checking the file may cost a start
+DAY_MS = 24 * 3600 * 1000
+PRUNE_BATCH = 1000  # rows of one table in one prune(): its commit holds up the loop
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOutcome:
+    """What a command was answered: ``result`` and ``body`` of protocol §4; result ``None`` when not yet."""
+
+    result: int | None
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedCommand:
+    """A command that was acknowledged to the broker and has no final reply."""
+
+    key: bytes
+    command: int
+    line: bytes
+    at_ms: int
+    outcome: FirstOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message to deliver; ``id`` grows with the order of enqueueing and is never used again."""
+
+    id: int
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; ``gun`` 0 is the whole pile."""
+
+    sequence: int
+    at_ms: int
+    gun: int
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows a prune removed; ``PRUNE_BATCH`` of either means there may be more."""
+
+    inbox: int
+    events: int
+
+
+class Journal:
+    """One open journal, owned by the process and used by the thread that opened it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock_fd: int, notices: list[str]) -> None:
+        self.path = path
+        self.notices = notices
+        self._connection = connection
+        self._lock_fd = lock_fd
+
+    @classmethod
+    def open(cls, path: Path, now_ms: int, check_s: float = CHECK_S) -> "Journal":
+        """Open the journal at ``path`` after checking it for at most ``check_s`` seconds; create it if there is none.
+
+        ``now_ms`` (epoch) names a damaged file that is put aside; ``notices`` then says what happened, in sentences.
+        Raises ``JournalBusy``, ``JournalTooNew`` or another ``JournalError``.
+        """
+        lock_fd = storage.lock(path)
+        try:
+            connection, notices = storage.open_checked(path, now_ms, check_s)
+        except (sqlite3.Error, OSError) as error:
+            os.close(lock_fd)
+            raise JournalError(path, "open it", str(error)) from error
+        except BaseException:
+            os.close(lock_fd)
+            raise
+        return cls(path, connection, lock_fd, notices)
+
+    def close(self) -> None:
+        """Fold the WAL into the file and give up ownership; an open transaction is rolled back."""
+        try:
+            with self._errors_named("close it"):
+                self._connection.close()
+        finally:
+            os.close(self._lock_fd)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes of the block, on disk when it ends; none of them if it, or the disk, fails."""
+        if self._connection.in_transaction:
+            raise RuntimeError("a journal transaction is open already; compose the writes in one")
+        self._rows("begin a transaction", "BEGIN IMMEDIATE")
+        try:
+            yield
+            self._rows("commit", "COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                self._rows("roll back", "ROLLBACK")
+            raise
+
+    # Inbox
+
+    def seen(self, key: bytes) -> FirstOutcome | None:
+        """What the command with this key was answered so far; ``None`` for one never recorded (or pruned)."""
+        rows = self._rows("look up a command", "SELECT result, body FROM inbox WHERE key = ?", key)
+        return FirstOutcome(rows[0][0], rows[0][1] or "") if rows else None
+
+    def record_command(self, key: bytes, command: int, line: bytes, now_ms: int) -> None:
+        """Remember a command before it is acknowledged to the broker. Ask ``seen`` first: a second time is a bug."""
+        if self.seen(key) is not None:
+            raise RuntimeError(f"command {key.hex()} is in the journal already")
+        sql = "INSERT INTO inbox (key, command, at_ms, line) VALUES (?, ?, ?, ?)"
+        self._write("record a command", sql, key, command, now_ms, line)
+
+    def record_outcome(self, key: bytes, result: int, body: str) -> None:
+        """Remember a reply: ACCEPTED and DEFERRED (1, 2) replace each other, the first final one stands for good.
+
+        With the final reply the command's line goes: it is not needed any more and may hold a password (106, 113).
+        """
+        sql = """
+            UPDATE inbox SET result = ?1, body = ?2, line = CASE WHEN ?1 IN (1, 2) THEN line END
+            WHERE key = ?3 AND (result IS NULL OR result IN (1, 2))
+        """
+        if self._write("record an outcome", sql, result, body, key) == 0 and self.seen(key) is None:
+            raise RuntimeError(f"command {key.hex()} is not in the journal")
+
+    def unfinished(self) -> list[UnfinishedCommand]:
+        """Commands without a final reply, oldest first: what a restart has to take up again."""
+        sql = """
+            SELECT key, command, line, at_ms, result, body FROM inbox
+            WHERE result IS NULL OR result IN (1, 2) ORDER BY id
+        """
+        return [
+            UnfinishedCommand(key, command, line, at_ms, FirstOutcome(result, body or ""))
+            for key, command, line, at_ms, result, body in self._rows("list unfinished commands", sql)
+        ]
+
+    # Outbox
+
+    def enqueue(self, topic: str, payload: bytes, now_ms: int) -> int:
+        """Put a message behind all others; its id."""
+        sql = "INSERT INTO outbox (topic, payload, at_ms) VALUES (?, ?, ?)"
+        self._write("enqueue a message", sql, topic, payload, now_ms)
+        return self._last_id()
+
+    def pending(self, after_id: int, limit: int) -> list[OutboxRow]:
+        """The next messages behind ``after_id`` in the order they were enqueued."""
+        sql = "SELECT id, topic, payload FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
+        return [OutboxRow(*row) for row in self._rows("read the outbox", sql, after_id, limit)]
+
+    def delivered(self, ids: Iterable[int]) -> None:
+        """Remove what the broker has acknowledged. It may wait for a later transaction: a crash then repeats it."""
+        for row_id in ids:
+            self._write("remove a delivered message", "DELETE FROM outbox WHERE id = ?", row_id)
+
+    def outbox_size(self) -> int:
+        ((size,),) = self._rows("count the outbox", "SELECT count(*) FROM outbox")
+        return int(size)
+
+    def outbox_oldest_ms(self) -> int | None:
+        """When the oldest undelivered message was enqueued (epoch ms); ``None`` if all are delivered."""
+        sql = "SELECT at_ms FROM outbox ORDER BY id LIMIT 1"
+        rows = self._rows("read the outbox", sql)
+        return int(rows[0][0]) if rows else None
+
+    # State
+
+    def put(self, key: str, value: JsonValue) -> None:
+        """Keep ``value`` under ``key``; an unchanged value costs no write."""
+        sql = """
+            INSERT INTO state (key, value) VALUES (?, ?)
+            ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value
+        """
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._write(f"store {key}", sql, key, text)
+
+    def get(self, key: str) -> JsonValue:
+        """The value under ``key``; ``None`` if there is none."""
+        rows = self._rows(f"read {key}", "SELECT value FROM state WHERE key = ?", key)
+        return self._decoded(key, rows[0][0]) if rows else None
+
+    def delete(self, key: str) -> None:
+        """Forget ``key``; one that is not there is forgotten already."""
+        self._write(f"delete {key}", "DELETE FROM state WHERE key = ?", key)
+
+    def items(self, prefix: str) -> list[tuple[str, JsonValue]]:
+        """Every key that starts with ``prefix`` and its value, in the order of the keys."""
+        sql = "SELECT key, value FROM state WHERE substr(key, 1, ?) = ? ORDER BY key"
+        rows = self._rows(f"read {prefix}*", sql, len(prefix), prefix)
+        return [(key, self._decoded(key, value)) for key, value in rows]
+
+    # Events
+
+    def add_event(self, now_ms: int, gun: int, code: str, text: str) -> int:
+        """Its sequence number: one more than the last one's, whatever was rolled back or pruned meanwhile."""
+        sql = "INSERT INTO events (at_ms, gun, code, text) VALUES (?, ?, ?, ?)"
+        self._write("add an event", sql, now_ms, gun, code, text)
+        return self._last_id()
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        """The next events behind the sequence number ``after``."""
+        sql = "SELECT sequence, at_ms, gun, code, text FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        return [Event(*row) for row in self._rows("read the events", sql, after, limit)]
+
+    # Retention
+
+    def prune(
+        self,
+        now_ms: int,
+        inbox_days: int = 30,
+        inbox_rows: int = 10_000,
+        inbox_least: int = 1_000,
+        events_rows: int = 10_000,
+    ) -> Pruned:
+        """Forget finished commands (beyond the newest ``inbox_rows``, or older than ``inbox_days``) and old events.
+
+        Unfinished commands and the outbox stay. So do the newest ``inbox_least`` commands whatever their age: one
+        recorded while the clock said 1970 looks old, and forgetting it would let it act twice.
+        """
+        return Pruned(
+            self._prune_inbox(now_ms - inbox_days * DAY_MS, inbox_rows, inbox_least), self._prune_events(events_rows)
+        )
+
+    def _prune_inbox(self, oldest_ms: int, rows: int, least: int) -> int:
+        # An unanswered command's result is NULL, and NULL NOT IN (…) is not true. The newest rows are told by id; with
+        # fewer rows than asked for the subquery is NULL and nothing is older than it.
+        sql = """
+            DELETE FROM inbox WHERE id IN (
+                SELECT id FROM inbox
+                WHERE result NOT IN (1, 2) AND (
+                    id <= (SELECT id FROM inbox ORDER BY id DESC LIMIT 1 OFFSET ?1)
+                    OR at_ms < ?2 AND id <= (SELECT id FROM inbox ORDER BY id DESC LIMIT 1 OFFSET ?3))
+                ORDER BY id LIMIT ?4)
+        """
+        return self._write("prune the inbox", sql, rows, oldest_ms, least, PRUNE_BATCH)
+
+    def _prune_events(self, rows: int) -> int:
+        sql = """
+            DELETE FROM events WHERE sequence IN (
+                SELECT sequence FROM events
+                WHERE sequence <= (SELECT max(sequence) FROM events) - ?
+                ORDER BY sequence LIMIT ?)
+        """
+        return self._write("prune the events", sql, rows, PRUNE_BATCH)
+
+    # SQLite
+
+    def _write(self, doing: str, sql: str, *values: object) -> int:
+        """Rows changed. Outside a transaction SQLite would commit each statement by itself."""
+        if not self._connection.in_transaction:
+            raise RuntimeError(f"cannot {doing} outside a journal transaction")
+        with self._errors_named(doing):
+            return self._connection.execute(sql, values).rowcount
+
+    def _rows(self, doing: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._errors_named(doing):
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _errors_named(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if storage.is_damage(error):
+                storage.mark_suspect(self.path)
+            raise JournalError(self.path, doing, str(error)) from error
+
+    def _last_id(self) -> int:
+        ((row_id,),) = self._rows("read the row's number", "SELECT last_insert_rowid()")
+        return int(row_id)
+
+    def _decoded(self, key: str, text: str) -> JsonValue:
+        try:
+            value: JsonValue = json.loads(text)
+        except ValueError as error:
+            raise JournalError(self.path, f"read {key}", f"its value is no JSON: {error}") from error
+        return value
