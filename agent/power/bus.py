@@ -1,0 +1,224 @@
+"""The power room's face: the core's jobs go out to the boards, what the boards say comes back as the core's events.
+
+One thread a serial line (``Scheduler``), so that a silent device delays no other line; within a line the most urgent
+step goes first.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Generic, TypeVar
+
+from agent.pile.actions import FeedWatchdogs, Job, ReadVersions, RebootBoards, RebootGun, StartGun, StopGun
+from agent.pile.board import DeviceVersion, GunReading
+from agent.pile.events import FromBoard, JobDone, Measured, Silenced, VersionsRead
+from agent.power.config import LineConfig
+from agent.power.device import Device, Outcome, Steps
+from agent.power.line import SerialLine
+from agent.power.scheduler import Scheduler, Task, Urgency
+from agent.protocol.results import Result
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Order = Job | FeedWatchdogs | ReadVersions
+ALIVE_WITHIN_S = 10.0  # a line's thread that has not gone round for so long is stuck
+
+
+class Bus:
+    """All lines of the pile. ``post`` and ``on_failure`` (a line's thread has died of a bug) are called from the lines'
+    threads."""
+
+    def __init__(
+        self,
+        lines: tuple[LineConfig, ...],
+        post: Callable[[FromBoard], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._post = post
+        self._lines = [_Worker(config, post, on_failure) for config in lines]
+        self._of_gun = {gun: (worker, device) for worker in self._lines for device in worker.devices
+                        for gun in device.config.guns}  # fmt: skip
+        self._starts: dict[int, Task] = {}
+
+    def start(self) -> None:
+        for worker in self._lines:
+            worker.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        for worker in self._lines:
+            worker.stop(timeout_s)
+
+    def do(self, order: Order) -> None:
+        """Have something done; a job's ``JobDone`` follows, and ``VersionsRead`` after ``ReadVersions``."""
+        match order:
+            case StartGun(gun, order_number, energy_limit_wh, current_limit_da):
+                parameters: dict[str, int | str] = {
+                    "order": order_number,
+                    "energy_limit_wh": energy_limit_wh or 0,
+                    "current_limit_da": current_limit_da,
+                }
+                self._starts[gun] = self._act(order, Urgency.START, gun, "start", parameters)
+            case StopGun(gun):
+                self._cancel_start(gun)
+                self._act(order, Urgency.STOP, gun, "stop", {})
+            case RebootGun(gun):
+                self._act(order, Urgency.START, gun, "reboot_gun", {})
+            case RebootBoards():
+                self._reboot_boards(order)
+            case FeedWatchdogs():
+                self._feed()
+            case ReadVersions():
+                self._read_versions()
+
+    def is_alive(self) -> bool:
+        """Every line's thread has gone round lately."""
+        return all(worker.is_alive() for worker in self._lines)
+
+    def status(self) -> list[dict[str, object]]:
+        """Every line and device, for people to read."""
+        return [worker.status() for worker in self._lines]
+
+    def _act(self, job: Job, urgency: Urgency, gun: int, action: str, parameters: dict[str, int | str]) -> Task:
+        worker, device = self._of_gun[gun]
+        task = Task(urgency, _told(device.acting(action, gun, parameters), partial(self._job_done, job)))
+        worker.scheduler.submit(task)
+        return task
+
+    def _cancel_start(self, gun: int) -> None:
+        """A stop overtakes a start that is still queued; without this the start would follow it and win."""
+        task = self._starts.pop(gun, None)
+        if task is not None:
+            self._of_gun[gun][0].scheduler.cancel(task)
+
+    def _job_done(self, job: Job, outcome: Outcome) -> None:
+        self._post(JobDone(job, outcome.result, outcome.text))
+
+    def _feed(self) -> None:
+        for worker in self._lines:
+            worker.feed()
+
+    def _reboot_boards(self, job: RebootBoards) -> None:
+        gathered = _Gathered[Outcome](self._device_count(), lambda outcomes: self._job_done(job, _worst(outcomes)))
+        for worker in self._lines:
+            for device in worker.devices:
+                worker.scheduler.submit(Task(Urgency.START, _told(device.acting("reboot_board", 0, {}), gathered.add)))
+
+    def _read_versions(self) -> None:
+        gathered = _Gathered[list[DeviceVersion]](
+            self._device_count(), lambda found: self._post(VersionsRead(tuple(one for some in found for one in some)))
+        )
+        for worker in self._lines:
+            for device in worker.devices:
+                worker.scheduler.submit(Task(Urgency.LIVE, _told(_named_versions(device), gathered.add)))
+
+    def _device_count(self) -> int:
+        return sum(len(worker.devices) for worker in self._lines)
+
+
+class _Worker:
+    """One line: its thread, its port, its devices."""
+
+    def __init__(
+        self, config: LineConfig, post: Callable[[FromBoard], None], on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self._config = config
+        self._post = post
+        self._line = SerialLine(config)
+        self._feeding: set[str] = set()
+        self.scheduler = Scheduler(f"bus {config.port}", on_failure)
+        self.devices = [
+            Device(self._line, device, self._polled, partial(self._silenced, device.guns)) for device in config.devices
+        ]
+
+    def start(self) -> None:
+        for device in self.devices:
+            self.scheduler.submit(Task(Urgency.LIVE, device.polling()))
+            self.scheduler.submit(Task(Urgency.STATISTICS, device.gathering_statistics()))
+        self.scheduler.start()
+
+    def stop(self, timeout_s: float) -> None:
+        self.scheduler.stop(timeout_s)
+        self._line.close()
+
+    def is_alive(self) -> bool:
+        return time.monotonic() - self.scheduler.alive_at < ALIVE_WITHIN_S
+
+    def feed(self) -> None:
+        """Feed every device's watchdog; a feeding that still waits its turn is not doubled."""
+        for device in self.devices:
+            name = device.config.name
+            if name not in self._feeding:
+                self._feeding.add(name)
+                feeding = device.acting("feed", 0, {"timeout_s": self._config.watchdog_s})
+                self.scheduler.submit(Task(Urgency.WATCHDOG, _told(feeding, partial(self._fed, name))))
+
+    def status(self) -> dict[str, object]:
+        return {
+            "port": self._config.port,
+            "baud": self._config.baud,
+            "reason": self._line.reason,
+            "devices": [_device_status(device) for device in self.devices],
+        }
+
+    def _fed(self, name: str, _outcome: Outcome) -> None:
+        self._feeding.discard(name)  # a feeding that failed shows as a silent board soon enough
+
+    def _polled(self, readings: list[GunReading]) -> None:
+        for reading in readings:
+            self._post(Measured(reading))
+
+    def _silenced(self, guns: tuple[int, ...], _reason: str) -> None:
+        for gun in guns:
+            self._post(Silenced(gun))
+
+
+class _Gathered(Generic[T]):
+    """Calls ``done`` with the parts from several lines' threads, once the last one is in."""
+
+    def __init__(self, count: int, done: Callable[[list[T]], None]) -> None:
+        self._count = count
+        self._done = done
+        self._parts: list[T] = []
+        self._lock = threading.Lock()
+
+    def add(self, part: T) -> None:
+        with self._lock:
+            self._parts.append(part)
+            is_last = len(self._parts) == self._count
+        if is_last:
+            self._done(self._parts)
+
+
+def _told(steps: Steps[T], tell: Callable[[T], None]) -> Iterator[float]:
+    """``steps``, and their outcome told at the end."""
+    outcome = yield from steps
+    tell(outcome)
+
+
+def _worst(outcomes: list[Outcome]) -> Outcome:
+    return next((outcome for outcome in outcomes if outcome.result is not Result.OK), outcomes[0])
+
+
+def _named_versions(device: Device) -> Steps[list[DeviceVersion]]:
+    versions = yield from device.reading_versions()
+    return [DeviceVersion(f"gun-{gun}" if gun else device.config.name, version) for gun, version in versions]
+
+
+def _device_status(device: Device) -> dict[str, object]:
+    tally = device.tally
+    return {
+        "name": device.config.name,
+        "unit": device.config.unit,
+        "profile": device.config.profile.name,
+        "guns": list(device.config.guns),
+        "reason": tally.reason,
+        "uptime_s": tally.uptime_s,
+        "faults": list(tally.faults),
+        "transactions": tally.transactions,
+        "retries": tally.retries,
+        "failures": tally.failures,
+        "refusals": tally.refusals,
+    }

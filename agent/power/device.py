@@ -1,0 +1,283 @@
+"""One power board on its line: polls, writes that are read back, and what is done about a board that does not answer.
+
+Errors are treated by their consequence. Nothing or rubbish on the line: tried again, a more urgent task in between.
+Busy: tried again after a pause. Refused: final. A board that stays silent is asked ever more seldom, so that it costs
+the others little.
+"""
+
+import logging
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from agent.pile.board import GunReading
+from agent.power.blocks import Block, Values
+from agent.power.config import DeviceConfig, LineConfig
+from agent.power.errors import BusError, DeviceBusy, DeviceDeclined, DeviceFailed, DeviceRefused, PortLost
+from agent.power.instrument import Instrument
+from agent.power.line import PortDownError, SerialLine
+from agent.power.profile import BoardStatus, Write
+from agent.protocol.results import Result
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Steps = Generator[float, None, T]
+
+AT_ONCE = 0.0
+BUSY_PAUSE_S = 0.1
+SILENT_AFTER = 3  # polls in a row without an answer
+PAUSE_FIRST_S = 1.0
+PAUSE_MOST_S = 30.0
+CLOCK_PERIOD_S = 24 * 3600.0
+FRAME_CHARACTERS = 13  # a read's own: request of 8, and 5 around the answer's registers
+THINKING_MS = 5  # what a board typically takes before it answers
+
+
+class NotAppliedError(Exception):
+    """What was read back differs from what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job for the board came out, in the platform's terms."""
+
+    result: Result
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the device has done so far; read by the status page from another thread."""
+
+    transactions: int = 0
+    retries: int = 0
+    failures: int = 0
+    refusals: int = 0
+    reason: str = "not asked yet"  # empty while it answers
+    uptime_s: int | None = None
+    faults: tuple[str, ...] = ()
+
+
+class Device:
+    """One board. All methods run in the line's thread; ``on_poll`` and ``on_silence`` are called there."""
+
+    def __init__(
+        self,
+        line: SerialLine,
+        config: DeviceConfig,
+        on_poll: Callable[[list[GunReading]], None],
+        on_silence: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self.tally = Tally()
+        self._line = line
+        self._on_poll = on_poll
+        self._on_silence = on_silence
+        self._instrument: Instrument | None = None
+        self._failed_polls = 0
+        self._pause_s = PAUSE_FIRST_S
+        self._clock_due_at = 0.0
+
+    # ---- tasks ----
+
+    def polling(self) -> Iterator[float]:
+        """Read the live registers for ever, each period; ever more seldom while the board is silent."""
+        blocks = self.blocks("live")
+        while True:
+            started_at = time.monotonic()
+            try:
+                values = yield from self._read_all(blocks)
+                self._polled(values)
+                yield from self._set_clock_when_due()
+                yield started_at + self._line.config.poll_ms / 1000
+            except (BusError, PortDownError) as error:
+                yield self._poll_failed(error)
+
+    def gathering_statistics(self) -> Iterator[float]:
+        """Read what changes slowly. A board that is silent is left to the live polls."""
+        blocks = self.blocks("statistics")
+        while blocks:
+            yield time.monotonic() + self._line.config.statistics_ms / 1000
+            if self._failed_polls == 0:
+                try:
+                    yield from self._read_all(blocks)
+                except (BusError, PortDownError) as error:
+                    log.debug("%s: statistics: %s", self.config.name, error)
+
+    def acting(self, action: str, gun: int, parameters: dict[str, int | str]) -> Steps[Outcome]:
+        """Carry out a profile's action and read back what it wrote; ``gun`` is the pile's number, 0 the board."""
+        try:
+            for write in self.config.profile.writes(action, self._own_number(gun), **parameters):
+                yield from self._write_checked(write)
+        except (DeviceRefused, DeviceFailed, DeviceDeclined, DeviceBusy) as error:
+            return Outcome(Result.DEVICE_REFUSED, self._about(error))
+        except (BusError, PortDownError) as error:
+            return Outcome(Result.DEVICE_SILENT, self._about(error))
+        except NotAppliedError as error:
+            return Outcome(Result.NOT_APPLIED, self._about(error))
+        except ValueError as error:  # a value the board's registers can't hold, before anything was sent
+            return Outcome(Result.OUT_OF_RANGE, self._about(error))
+        return Outcome(Result.OK)
+
+    def reading_versions(self) -> Steps[list[tuple[int, str]]]:
+        """The firmware version of the board (0) and of each gun by the pile's number; a silent board's are unknown."""
+        numbers = {0: 0} | dict(enumerate(self.config.guns, 1))
+        try:
+            values = yield from self._read_all(self.blocks("identity"))
+        except (BusError, PortDownError):
+            return [(0, "unknown")]
+        return [
+            (numbers[own], str(value) or "unknown")
+            for (own, name), value in sorted(values.items())
+            if name == "fw_version"
+        ]
+
+    # ---- transactions ----
+
+    def blocks(self, group: str) -> tuple[Block, ...]:
+        """The merged reads of a group, gaps bridged where that is cheaper than another frame."""
+        own_numbers = range(1, len(self.config.guns) + 1)
+        return self.config.profile.blocks(group, own_numbers, _largest_gap(self._line.config))
+
+    def _read_all(self, blocks: Sequence[Block]) -> Steps[Values]:
+        values: Values = {}
+        for number, block in enumerate(blocks):
+            if number:
+                yield AT_ONCE
+            words = yield from self._tried(lambda instrument, block=block: _read(instrument, block))  # type: ignore[misc]
+            values |= block.decode(words)
+        return values
+
+    def _write_checked(self, write: Write) -> Steps[None]:
+        yield from self._tried(lambda instrument: _write(instrument, write))
+        if write.read_back:
+            yield AT_ONCE
+            back = Block(write.read_function, write.address, len(write.words), ())
+            words = yield from self._tried(lambda instrument: _read(instrument, back))
+            if tuple(words) != write.words:
+                raise NotAppliedError(f"wrote {_hex(write.words)} at 0x{write.address:04X}, read back {_hex(words)}")
+
+    def _tried(self, transaction: Callable[[Instrument], T]) -> Steps[T]:
+        """One transaction, tried again by the rules above. A board known to be silent gets one try."""
+        tries = self._line.config.tries if self._failed_polls < SILENT_AFTER else 1
+        while True:
+            tries -= 1
+            self.tally.transactions += 1
+            try:
+                return self._on_port(transaction)
+            except (DeviceRefused, DeviceFailed, DeviceDeclined):
+                self.tally.refusals += 1
+                raise
+            except BusError as error:
+                if tries <= 0:
+                    self.tally.failures += 1
+                    raise
+                self.tally.retries += 1
+                yield time.monotonic() + BUSY_PAUSE_S if isinstance(error, DeviceBusy) else AT_ONCE
+
+    def _on_port(self, transaction: Callable[[Instrument], T]) -> T:
+        port = self._line.port()
+        if self._instrument is None or self._instrument.serial is not port:
+            self._instrument = self._new_instrument(port)
+        try:
+            return transaction(self._instrument)
+        except PortLost as error:
+            raise self._line.lost(str(error)) from error
+
+    def _new_instrument(self, port: object) -> Instrument:
+        line, profile = self._line.config, self.config.profile
+        answer_ms = line.answer_ms if line.answer_ms is not None else profile.limits.answer_ms
+        return Instrument(port, self.config.unit, local_echo=line.local_echo, answer_ms=answer_ms)  # type: ignore[arg-type]
+
+    # ---- how the board is ----
+
+    def _polled(self, values: Values) -> None:
+        if self._failed_polls >= SILENT_AFTER or self.tally.reason:
+            log.info("%s on %s answers", self.config.name, self._line.config.port)
+        self._failed_polls = 0
+        self._pause_s = PAUSE_FIRST_S
+        self._note_status(self.config.profile.status(values))
+        now_ms = time.monotonic_ns() // 1_000_000
+        self._on_poll(
+            [
+                replace(self.config.profile.reading(own, values, now_ms), gun=gun)
+                for own, gun in enumerate(self.config.guns, 1)
+            ]
+        )
+
+    def _note_status(self, status: BoardStatus) -> None:
+        before_s = self.tally.uptime_s
+        if before_s is not None and status.uptime_s is not None and status.uptime_s < before_s:
+            log.warning("%s has restarted", self.config.name)
+            self._clock_due_at = 0.0
+        for fault in sorted(set(status.faults) - set(self.tally.faults)):
+            log.warning("%s reports %s", self.config.name, fault)
+        self.tally.reason, self.tally.uptime_s, self.tally.faults = "", status.uptime_s, status.faults
+
+    def _poll_failed(self, error: BusError | PortDownError) -> float:
+        """When to poll again."""
+        self._failed_polls += 1
+        now = time.monotonic()
+        if isinstance(error, PortDownError):
+            self._fall_silent(self._about(error))
+            return error.retry_at
+        if self._failed_polls < SILENT_AFTER:
+            return now + self._line.config.poll_ms / 1000
+        self._fall_silent(self._about(error))
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, PAUSE_MOST_S)
+        return now + pause_s
+
+    def _fall_silent(self, reason: str) -> None:
+        if not self.tally.reason or self._failed_polls == SILENT_AFTER:
+            log.error("%s does not answer: %s", self.config.name, reason)
+        self.tally.reason = reason
+        self._on_silence(reason)
+
+    def _set_clock_when_due(self) -> Steps[None]:
+        """The board's clock follows ours; a board that lost its power asks for it by its uptime."""
+        if not self.config.profile.can("set_clock") or time.monotonic() < self._clock_due_at:
+            return
+        self._clock_due_at = time.monotonic() + CLOCK_PERIOD_S
+        yield AT_ONCE
+        outcome = yield from self.acting("set_clock", 0, {"epoch_s": int(time.time())})
+        if outcome.result is not Result.OK:
+            log.warning("%s: its clock could not be set: %s", self.config.name, outcome.text)
+
+    def _own_number(self, gun: int) -> int:
+        return self.config.guns.index(gun) + 1 if gun else 0
+
+    def _about(self, error: Exception) -> str:
+        return f"{self.config.name} (unit {self.config.unit}): {error}"
+
+
+def _read(instrument: Instrument, block: Block) -> Sequence[int]:
+    if block.function in (1, 2):
+        return instrument.read_bits(block.address, block.count, block.function)
+    return instrument.read_array(block.address, block.count, block.function)
+
+
+def _write(instrument: Instrument, write: Write) -> None:
+    if write.function == 5:
+        instrument.write_bit(write.address, write.words[0])
+    elif write.function == 6:
+        instrument.write_register(write.address, write.words[0], functioncode=6)
+    elif write.function == 15:
+        instrument.write_bits(write.address, write.words)
+    else:
+        instrument.write_registers(write.address, array("H", write.words))
+
+
+def _largest_gap(line: LineConfig) -> int:
+    """How many unused registers cost no more than a frame of their own: 2 characters each against the frame's
+    characters, two silent intervals and the board's thinking."""
+    char_bits = 9 + (line.parity != "N") + line.stop_bits
+    char_us = char_bits * 1e6 / line.baud
+    quiet_us = 3.5 * char_us if line.baud <= 19200 else 1750.0
+    frame_us = FRAME_CHARACTERS * char_us + 2 * quiet_us + THINKING_MS * 1000
+    return int(frame_us / (2 * char_us))
+
+
+def _hex(words: Sequence[int]) -> str:
+    return " ".join(f"{word:04x}" for word in words)
