@@ -1,5 +1,6 @@
 """One epoll for everything the main thread waits on, and the one door through which other threads reach it."""
 
+import contextlib
 import os
 import select
 from collections import deque
@@ -9,7 +10,7 @@ FdCallback = Callable[[int], None]
 
 
 class Poller:
-    """Watches file descriptors and runs what other threads post. One thread owns it; only ``post`` may be called from others."""
+    """Watches file descriptors and runs what other threads post. One thread owns it; others may only ``post``."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -29,10 +30,8 @@ class Poller:
     def unregister(self, fd: int) -> None:
         """Forget ``fd``; one that was closed already is forgotten too."""
         if self._callbacks.pop(fd, None) is not None:
-            try:
+            with contextlib.suppress(OSError):  # closing the descriptor had removed it
                 self._epoll.unregister(fd)
-            except OSError:
-                pass  # closing the descriptor had removed it
 
     def post(self, call: Callable[[], None]) -> None:
         """Run ``call`` in the poller's thread, in the order posted. The only method other threads may use."""

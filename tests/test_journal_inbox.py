@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import FirstOutcome, Journal, Pruned, UnfinishedCommand
+from agent.journal import FirstOutcome, Journal, Pruned
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 24 * 3600 * 1000
@@ -74,22 +74,11 @@ def test_an_outcome_without_a_command_is_a_bug(journal: Journal) -> None:
         journal.record_outcome(START, 0, "")
 
 
-def test_a_restart_finds_what_has_no_final_reply_oldest_first(journal: Journal) -> None:
-    record(journal, b"unanswered", None)
-    record(journal, b"answered", 0)
-    record(journal, b"accepted", 1)
-    assert journal.unfinished() == [
-        UnfinishedCommand(b"unanswered", 101, LINE, NOW_MS, FirstOutcome(None, "")),
-        UnfinishedCommand(b"accepted", 101, LINE, NOW_MS, FirstOutcome(1, "")),
-    ]
-
-
 def test_an_answered_command_leaves_no_password_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "secret.db"
     journal = Journal.open(path, NOW_MS)
     with journal.transaction():
         journal.record_command(b"113", 113, b"ip,API:2.0.2,113,1,P1,ftp.example,user,s3cr3t,1,1.0,7", NOW_MS)
-    assert journal.unfinished()[0].line.endswith(b"s3cr3t,1,1.0,7")
     with journal.transaction():
         journal.record_outcome(b"113", 0, "7,1")
     journal.close()

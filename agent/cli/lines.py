@@ -1,15 +1,24 @@
 """``pile-agent decode`` and ``encode``: the platform's lines as JSON objects and back, a line each."""
 
 import json
+import re
 import sys
 from typing import BinaryIO, TextIO
 
 from agent.protocol.codec import Codec
 from agent.protocol.jsonform import encode_json, error_to_json, message_to_json, reply_to_json
+from agent.protocol.offset import PATTERN, utc_offset_s
 from agent.protocol.results import Result
 from cext.message import MessageError
 
 LINES_FAILED = 1
+
+
+def offset_of(text: str) -> int:
+    """``+08:00`` in seconds east of UTC. Raises ``SystemExit`` with a message for anything else."""
+    if re.fullmatch(PATTERN, text) is None:
+        raise SystemExit(f"--utc-offset = {text}: expected +HH:MM or -HH:MM")
+    return utc_offset_s(text)
 
 
 def decode(source: BinaryIO, sink: TextIO, utc_offset_s: int, replies: bool) -> int:
@@ -33,7 +42,7 @@ def encode(source: BinaryIO, sink: BinaryIO, utc_offset_s: int) -> int:
     code = 0
     for number, line in enumerate(source, 1):
         try:
-            sink.write(encode_json(codec, _parse_json(line)) + b"\n")
+            sink.write(_encode_line(codec, line) + b"\n")
             sink.flush()
         except MessageError as error:
             print(json.dumps(error_to_json(error, number), ensure_ascii=False), file=sys.stderr)
@@ -41,8 +50,10 @@ def encode(source: BinaryIO, sink: BinaryIO, utc_offset_s: int) -> int:
     return code
 
 
-def _parse_json(line: bytes) -> object:
+def _encode_line(codec: Codec, line: bytes) -> bytes:
     try:
-        return json.loads(line)
-    except ValueError as error:
+        return encode_json(codec, json.loads(line))
+    except MessageError:
+        raise
+    except (ValueError, RecursionError) as error:  # what json makes of text that is no JSON, or nested without end
         raise MessageError(Result.MALFORMED, "message", None, f"a JSON object ({error})") from None

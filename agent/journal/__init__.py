@@ -4,7 +4,7 @@ One SQLite file, one connection, one thread. docs/adr/0004-journal.md says why.
 """
 
 from agent.journal.errors import JournalBusy, JournalError, JournalTooNew
-from agent.journal.journal import Event, FirstOutcome, Journal, JsonValue, OutboxRow, Pruned, UnfinishedCommand
+from agent.journal.journal import Event, FirstOutcome, Journal, JsonValue, OutboxRow, Pruned
 
 __all__ = [
     "Event",
@@ -16,5 +16,4 @@ __all__ = [
     "JsonValue",
     "OutboxRow",
     "Pruned",
-    "UnfinishedCommand",
 ]

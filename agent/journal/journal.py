@@ -38,17 +38,6 @@ class FirstOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class UnfinishedCommand:
-    """A command that was acknowledged to the broker and has no final reply."""
-
-    key: bytes
-    command: int
-    line: bytes
-    at_ms: int
-    outcome: FirstOutcome
-
-
-@dataclass(frozen=True, slots=True)
 class OutboxRow:
     """A message to deliver; ``id`` grows with the order of enqueueing and is never used again."""
 
@@ -150,17 +139,6 @@ class Journal:
         """
         if self._write("record an outcome", sql, result, body, key) == 0 and self.seen(key) is None:
             raise RuntimeError(f"command {key.hex()} is not in the journal")
-
-    def unfinished(self) -> list[UnfinishedCommand]:
-        """Commands without a final reply, oldest first: what a restart has to take up again."""
-        sql = """
-            SELECT key, command, line, at_ms, result, body FROM inbox
-            WHERE result IS NULL OR result IN (1, 2) ORDER BY id
-        """
-        return [
-            UnfinishedCommand(key, command, line, at_ms, FirstOutcome(result, body or ""))
-            for key, command, line, at_ms, result, body in self._rows("list unfinished commands", sql)
-        ]
 
     # Outbox
 

@@ -14,7 +14,8 @@ from agent.protocol.results import Result
 
 def repetition(request: Request, outcome: str) -> Reply:
     """The answer to a command that came before: DUPLICATE, and the first outcome behind it."""
-    return Reply(request, Result.DUPLICATE, f"{Result.DUPLICATE.value},{outcome}")
+    prefix = f"{Result.DUPLICATE.value},"
+    return Reply(request, Result.DUPLICATE, outcome if outcome.startswith(prefix) else prefix + outcome)
 
 
 class Turn:

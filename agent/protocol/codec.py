@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from agent.protocol.commands import COMMANDS, RECORDS, Command
+from agent.protocol.commands import COMMANDS, RECORDS, Command, Explanation
 from agent.protocol.fields import Int, Text, describe, shape_of
 from agent.protocol.results import Result
 from cext.message import Codec as LineCodec
-from cext.message import Message, MessageError, Shape, write_fields, write_line, write_text
+from cext.message import Message, MessageError, Shape, split_reply, split_result, write_fields, write_line, write_text
 
 CHINA_OFFSET_S = 8 * 3600
 NOT_ASKED = "0"  # request timestamp of a report nobody asked for
@@ -62,22 +62,19 @@ class Codec:
 
     def decode_reply(self, line: bytes) -> Reply:
         """An uplink line. Raises ``MessageError``."""
-        envelope, rest, body = self._lines.split_reply(line)
-        if len(rest) < 2:
-            raise MessageError(Result.MALFORMED, "result", None, "a request timestamp and a result")
-        request_timestamp, result = rest[0], _result(rest[1])
+        envelope, request_timestamp, number, body = split_reply(line)
+        result = outcome = _result("result", number)
         first = None
         if result is Result.DUPLICATE and body is not None:
-            number, _, remaining = body.partition(b",")
-            first = _result(number.decode("utf-8", "replace"))
-            body = remaining or None
-        content = self._body(envelope, first or result, body)
+            number, body = split_result(body)
+            first = outcome = _result("first_result", number)
+        content = self._body(envelope, outcome, body)
         return Reply(envelope.ip, envelope.version, envelope.command, envelope.timestamp, envelope.pile,
                      request_timestamp, result, content, first)  # fmt: skip
 
     def _body(self, envelope: Message, result: Result, body: bytes | None) -> Any:
         if result.is_error:
-            return "" if body is None else body.decode("utf-8", "backslashreplace")
+            return self._lines.read_body(_shape(Explanation), body, envelope.pile).text
         shape = _shape(_reply_class(_command(envelope.command), body))
         return self._lines.read_body(shape, body, envelope.pile)
 
@@ -109,16 +106,16 @@ def _envelope(ip: str, version: str, number: int, timestamp: int | str, pile: st
         write_text("ip", ip, _TEXT),
         write_text("version", version, _TEXT),
         str(number),
-        str(timestamp),
+        write_text("timestamp", str(timestamp), _INT),
         write_text("pile", pile, _TEXT),
     ]
 
 
-def _result(text: str) -> Result:
+def _result(name: str, number: int) -> Result:
     try:
-        return Result(int(text))
+        return Result(number)
     except ValueError:
-        raise MessageError(Result.MALFORMED, "result", repr(text), "a result number") from None
+        raise MessageError(Result.MALFORMED, name, str(number), "a result of docs/protocol.md") from None
 
 
 def _reply_class(command: Command, body: bytes | None) -> type:

@@ -32,6 +32,7 @@ STOP_REASONS = {reason.value: reason.name.lower().replace("_", " ") for reason i
 UPDATE_STATES = {state.value: state.name.lower() for state in UpdateState} | {
     result.value: result.name for result in Result if result.is_error
 }
+STOPS = (2, 4)  # the types of 101 that end a charge
 RECORD_TYPES = {1: "charging", 2: "process", 3: "event", 4: "alarm"}
 
 
@@ -46,25 +47,14 @@ class StartStop(NamedTuple):
     pile: Annotated[str, InnerPile()]
     gun: Annotated[int, Gun()]
     account: Annotated[str, Text("account id")]
-    balance_fen: Annotated[int, Int("account balance; not negative at a start, ignored at a stop")]
-    prepaid_fen: Annotated[int, Int("prepaid amount; not negative at a start, ignored at a stop")]
-    free_fen: Annotated[int, Int("free amount; not negative at a start, ignored at a stop")]
+    balance_fen: Annotated[int, Int("account balance; a stop ignores it", low=0, waived_by=STOPS)]
+    prepaid_fen: Annotated[int, Int("prepaid amount; a stop ignores it", low=0, waived_by=STOPS)]
+    free_fen: Annotated[int, Int("free amount; a stop ignores it", low=0, waived_by=STOPS)]
     order: Annotated[str, Text("order number")]
 
     @property
     def is_start(self) -> bool:
-        return self.type in (1, 3)
-
-    def fault(self) -> Fault | None:
-        """A start's money is not negative; a stop is never refused for its money."""
-        if self.is_start:
-            for name, amount_fen in zip(MONEY_FIELDS, self[4:7], strict=True):
-                if amount_fen < 0:
-                    return Fault(name, str(amount_fen), "an amount from 0")
-        return None
-
-
-MONEY_FIELDS = ("balance_fen", "prepaid_fen", "free_fen")
+        return self.type not in STOPS
 
 
 class Reserve(NamedTuple):
@@ -192,6 +182,12 @@ class UpgradePackage(NamedTuple):
     record_id: Annotated[str, Text("record id of the upgrade")]
     path: Annotated[str, Text("absolute path on the FTP server")]
     packet_bytes: Annotated[int, Int("block in which the file is read and sent to the power board", low=1)]
+
+
+class Explanation(NamedTuple):
+    """The body of every reply whose result is an error."""
+
+    text: Annotated[str, Text("what was wrong, in words")]
 
 
 class GunState(NamedTuple):

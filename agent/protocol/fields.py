@@ -31,6 +31,7 @@ class Int:
     low: int = INT64_MIN
     high: int = INT64_MAX
     optional: bool = False  # may be left out; only a message's last field can be
+    waived_by: tuple[int, ...] = ()  # values of the message's first field with which any integer will do
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ def _spec(name: str, kind: Kind) -> FieldSpec:
             low, high = min(meanings), max(meanings)
             gaps = frozenset(range(low, high + 1)) - meanings.keys()
             return FieldSpec(name, FieldKind.INT, expected, low, high, choices=frozenset(meanings) if gaps else None)
-        case Int(low=low, high=high, optional=optional):
-            return FieldSpec(name, FieldKind.INT, expected, low, high, optional=optional)
+        case Int(low=low, high=high, optional=optional, waived_by=waived_by):
+            return FieldSpec(name, FieldKind.INT, expected, low, high, optional=optional, waived_by=waived_by)
         case Double(low=low, high=high):
             return FieldSpec(name, FieldKind.DOUBLE, expected, limits=(low, high))
         case Gun(whole_pile=whole_pile):

@@ -32,13 +32,13 @@ def error_to_json(error: MessageError, line_number: int) -> JsonObject:
 
 def encode_json(codec: Codec, form: object) -> bytes:
     """The line of a JSON object as ``message_to_json`` writes it. Raises ``MessageError`` naming what does not fit."""
-    envelope = _keys(form, (*HEADER, "data"), "message")
-    number = _integer(envelope, "command")
+    message = _keys(form, (*HEADER, "data"), "message", "")
+    number = _integer(message, "command")
     if number not in COMMANDS:
         raise MessageError(Result.NOT_SUPPORTED, "command", str(number), "an integer 100..114")
-    data = _instance(COMMANDS[number].data, envelope["data"], "data")
-    texts = (envelope["ip"], envelope["version"])
-    return codec.encode(*texts, number, _integer(envelope, "timestamp"), envelope["pile"], data)
+    data = _instance(COMMANDS[number].data, message["data"], "data", "")
+    timestamp = _integer(message, "timestamp")
+    return codec.encode(message["ip"], message["version"], number, timestamp, message["pile"], data)
 
 
 def _values(data: Any) -> JsonObject:
@@ -49,40 +49,38 @@ def _value(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else [_values(row) for row in value]
 
 
-def _keys(form: object, names: tuple[str, ...], where: str) -> JsonObject:
-    """``form`` if it is an object with exactly those keys."""
+def _keys(form: object, names: tuple[str, ...], where: str, prefix: str) -> JsonObject:
+    """``form`` if it is an object with exactly those keys. ``where`` names it, ``prefix`` begins its fields' names."""
+    keys = ", ".join(names) or "no keys"
     if not isinstance(form, dict):
-        raise MessageError(Result.MALFORMED, where, _shown(form), f"an object with {', '.join(names) or 'no keys'}")
+        raise MessageError(Result.MALFORMED, where, None, f"an object with {keys}")
     for name in names:
         if name not in form:
-            raise MessageError(Result.MALFORMED, name, None, f"a value in {where}, which lacks it")
+            raise MessageError(Result.MALFORMED, prefix + name, None, f"a value, but {where} lacks it")
     for name in form:
         if name not in names:
-            raise MessageError(Result.MALFORMED, name, None, f"{where} to have only {', '.join(names) or 'no keys'}")
+            raise MessageError(Result.MALFORMED, prefix + name, None, f"{where} to have only {keys}")
     return form
 
 
-def _integer(envelope: JsonObject, name: str) -> int:
-    value = envelope[name]
+def _integer(message: JsonObject, name: str) -> int:
+    value = message[name]
     if isinstance(value, bool) or not isinstance(value, int):
-        raise MessageError(Result.MALFORMED, name, _shown(value), "an integer")
+        raise MessageError(Result.MALFORMED, name, repr(value)[:60], "an integer")
     return value
 
 
-def _instance(cls: Any, form: object, where: str) -> Any:
+def _instance(cls: Any, form: object, where: str, prefix: str) -> Any:
     """An instance of a message class or row from its JSON object, rows included."""
     kinds = fields_of(cls)
-    values = _keys(form, tuple(kinds), where)
-    return cls(**{name: _field(kind, values[name], name) for name, kind in kinds.items()})
+    values = _keys(form, tuple(kinds), where, prefix)
+    return cls(**{name: _field(kind, values[name], prefix + name) for name, kind in kinds.items()})
 
 
 def _field(kind: object, value: object, name: str) -> object:
     if not isinstance(kind, Repeat):
         return value
     if not isinstance(value, list):
-        raise MessageError(Result.MALFORMED, name, _shown(value), "a list of rows")
-    return tuple(_instance(kind.row, row, f"{name}[{number}]") for number, row in enumerate(value))
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:60]
+        raise MessageError(Result.MALFORMED, name, None, "a list of rows")
+    rows = ((f"{name}[{number}]", row) for number, row in enumerate(value))
+    return tuple(_instance(kind.row, row, place, f"{place}.") for place, row in rows)

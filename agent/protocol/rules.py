@@ -25,15 +25,16 @@ def day_fault(periods: "Sequence[Period]") -> Fault | None:
     """``None`` when the periods cover 24 hours exactly once, in whatever order they stand."""
     if isinstance(periods, Rows) and is_ordered_day(periods):
         return None
-    spans = sorted(span for period in periods for span in _spans(period))
     reached_s = 0
-    for start_s, end_s in spans:
-        if start_s != reached_s:
-            what = "a gap" if start_s > reached_s else "an overlap"
-            between = sorted((start_s, reached_s))
-            return _not_a_day(f"{what} {clock(between[0])}-{clock(between[1])}")
+    for start_s, end_s in sorted(span for period in periods for span in _spans(period)):
+        if start_s == end_s:
+            return _not_a_day("an empty period", start_s, end_s)
+        if start_s > reached_s:
+            return _not_a_day("a gap", reached_s, start_s)
+        if start_s < reached_s:
+            return _not_a_day("an overlap", start_s, min(reached_s, end_s))
         reached_s = end_s
-    return None if reached_s == DAY_S else _not_a_day(f"a gap {clock(reached_s)}-{clock(DAY_S)}")
+    return None if reached_s == DAY_S else _not_a_day("a gap", reached_s, DAY_S)
 
 
 def clock(second: int) -> str:
@@ -42,13 +43,11 @@ def clock(second: int) -> str:
 
 
 def _spans(period: "Period") -> list[tuple[int, int]]:
-    """A period as spans that do not cross midnight; an empty period keeps its place and so shows as an overlap."""
-    if period.start_s < period.end_s:
+    """A period as spans that do not cross midnight."""
+    if period.start_s <= period.end_s:
         return [(period.start_s, period.end_s)]
-    if period.start_s == period.end_s:
-        return [(period.start_s, period.end_s), (period.start_s, period.end_s + 1)]
     return [(0, period.end_s), (period.start_s, DAY_S)]
 
 
-def _not_a_day(what: str) -> Fault:
-    return Fault("periods", what, "periods that cover 24 hours exactly once")
+def _not_a_day(what: str, from_s: int, to_s: int) -> Fault:
+    return Fault("periods", f"{what} {clock(from_s)}-{clock(to_s)}", "periods that cover 24 hours exactly once")

@@ -1,0 +1,164 @@
+"""``pile-agent``: the command line. Each subcommand stands in a module of its own, imported when it is asked for."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent.version import VERSION
+
+OK, FAILED, USAGE, CONFIG = 0, 1, 2, 78  # 78 is EX_CONFIG: the unit does not restart on it
+DEFAULT_CONFIG = Path("/etc/pile-agent/pile.toml")
+
+DESCRIPTION = """\
+The agent on an electric-vehicle charging pile: platform commands (100 to 114) in over MQTT, Modbus RTU out to the power
+board, replies back."""
+
+EPILOG = """\
+A first look, without hardware:   make demo
+A configuration to start from:    /usr/share/doc/pile-agent/pile.toml.example (systemd/ in the source)
+  pile-agent check --config pile.toml      name every fault of it
+  pile-agent run --config pile.toml        run
+  pile-agent send --config pile.toml 112   ask the pile for its versions, as the platform would
+
+Exit codes: 0 good, 1 failed, 2 wrong usage, 78 a configuration that can't be used."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    work: Callable[[argparse.Namespace], int] = options.work
+    try:
+        return work(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stderr.close()
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pile-agent", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"pile-agent {VERSION}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_check(commands)
+    _add_send(commands)
+    _add_status(commands)
+    _add_lines(commands)
+    return parser
+
+
+def _send_epilog() -> str:
+    """Every command with its fields; reading the table costs time that no other subcommand should pay."""
+    from agent.cli.help import command_help
+
+    return command_help()
+
+
+Commands = argparse._SubParsersAction  # argparse gives this type no public name
+
+
+def _add_run(commands: "Commands[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser("run", help="run the agent until SIGTERM", description="Run the agent until SIGTERM.")
+    _add_config(run)
+    run.set_defaults(work=_run)
+
+
+def _add_check(commands: "Commands[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser(
+        "check",
+        help="check a configuration and its device profiles",
+        description="Check a configuration and its device profiles; every fault is named at once. Nothing is opened.",
+    )
+    _add_config(check)
+    check.set_defaults(work=_check)
+
+
+def _add_send(commands: "Commands[argparse.ArgumentParser]") -> None:
+    send = commands.add_parser(
+        "send",
+        help="publish a command as the platform would, and wait for its replies",
+        description="Publish a command as the platform would, and print its replies up to the final one.",
+        epilog=_send_epilog() if "send" in sys.argv[1:2] else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_config(send)
+    send.add_argument("--timeout", type=float, default=90.0, metavar="S", help="give up after S seconds (%(default)s)")
+    send.add_argument("--timestamp", type=int, metavar="MS", help="the command's timestamp (now)")
+    send.add_argument("number", type=int, metavar="NUMBER", help="the command, 100 to 114")
+    send.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="its fields; JSON for numbers and rows")
+    send.set_defaults(work=_send)
+
+
+def _add_status(commands: "Commands[argparse.ArgumentParser]") -> None:
+    for name, text in (("status", "show the running agent once"), ("watch", "show the running agent, each second")):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        _add_config(command)
+        command.add_argument("--json", action="store_true", help="JSON, a line each time")
+        command.set_defaults(work=_status, request=name)
+
+
+def _add_lines(commands: "Commands[argparse.ArgumentParser]") -> None:
+    decode = commands.add_parser(
+        "decode",
+        help="platform lines on stdin to JSON on stdout",
+        description="Read platform lines on stdin, write one JSON object for each. Exit code 1 if any line failed.",
+    )
+    decode.add_argument("--replies", action="store_true", help="the lines are replies of a pile, not commands")
+    encode = commands.add_parser(
+        "encode",
+        help="JSON on stdin to platform lines on stdout",
+        description="Read decode's JSON objects on stdin, write the line of each. Exit code 1 if any failed.",
+    )
+    for command, work in ((decode, _decode), (encode, _encode)):
+        command.add_argument("--utc-offset", default="+08:00", metavar="±HH:MM", help="local time (%(default)s)")
+        command.set_defaults(work=work)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="configuration file (%(default)s)"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from agent.cli.run import run
+
+    return run(options.config)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from agent.cli.check import check
+
+    return check(options.config)
+
+
+def _send(options: argparse.Namespace) -> int:
+    from agent.cli.send import send
+
+    return send(options.config, options.number, options.fields, options.timestamp, options.timeout)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from agent.cli.show import show
+
+    return show(options.config, options.request, options.json)
+
+
+def _decode(options: argparse.Namespace) -> int:
+    from agent.cli.lines import decode, offset_of
+
+    return decode(sys.stdin.buffer, sys.stdout, offset_of(options.utc_offset), options.replies)
+
+
+def _encode(options: argparse.Namespace) -> int:
+    from agent.cli.lines import encode, offset_of
+
+    return encode(sys.stdin.buffer, sys.stdout.buffer, offset_of(options.utc_offset))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

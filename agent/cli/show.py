@@ -1,0 +1,89 @@
+"""``pile-agent status`` and ``watch``: what the running agent says of itself."""
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.cli.main import CONFIG, FAILED, OK
+from agent.config import ConfigError, load_config
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def show(path: Path, request: str, as_json: bool) -> int:
+    """Print one snapshot (``status``), or one after another (``watch``)."""
+    try:
+        address = load_config(path).socket
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return CONFIG
+    try:
+        for line in _ask(address, request):
+            _print(line, as_json, clear=request == "watch" and sys.stdout.isatty())
+    except OSError as error:
+        print(f"{address}: no agent answers here ({error.strerror})", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _ask(address: Path, request: str) -> Iterator[str]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(address))
+        sock.sendall(request.encode() + b"\n")
+        with sock.makefile(encoding="utf-8") as lines:
+            yield from lines
+
+
+def _print(line: str, as_json: bool, clear: bool) -> None:
+    text = line.rstrip("\n") if as_json else "\n".join(readable(json.loads(line)))
+    print((CLEAR if clear else "") + text, flush=True)
+
+
+def readable(snapshot: dict[str, Any]) -> list[str]:
+    """A snapshot as lines for people."""
+    link = snapshot["link"]
+    state = "connected" if link["connected"] else f"not connected: {link['reason']}"
+    messages = ", ".join(f"{name} {count}" for name, count in sorted(snapshot["messages"].items())) or "none yet"
+    return [
+        f"pile {snapshot['pile']}, version {snapshot['version']}, up {snapshot['uptime_s']} s",
+        f"broker {link['broker']}: {state}; {snapshot['outbox']} messages wait",
+        f"messages: {messages}",
+        *(line for gun in snapshot["guns"] for line in _gun(gun)),
+        *(line for one in snapshot["lines"] for line in _line(one)),
+    ]
+
+
+def _gun(gun: dict[str, Any]) -> Iterator[str]:
+    reading, session = gun["reading"], gun["session"]
+    measured = f", {_measured(reading)}" if reading else ""
+    yield f"gun {gun['gun']}: {gun['status']}{measured}"
+    if session:
+        cap = f" of {session['cap_wh']} Wh" if session["cap_wh"] is not None else ""
+        yield f"  order {session['order']}: {session['phase']}, {session['energy_wh'] or 0} Wh{cap}"
+
+
+def _measured(reading: dict[str, Any]) -> str:
+    parts = [
+        (reading["voltage_dv"], 10, "V"),
+        (reading["current_da"], 10, "A"),
+        (reading["power_w"], 1000, "kW"),
+        (reading["energy_wh"], 1000, "kWh meter"),
+        (reading["temperature_dc"], 10, "°C"),
+    ]
+    shown = [f"{value / scale:.1f} {unit}" for value, scale, unit in parts if value is not None]
+    if reading["soc_pct"] is not None:
+        shown.append(f"{reading['soc_pct']} %")
+    return ", ".join([*shown, *reading["faults"]])
+
+
+def _line(line: dict[str, Any]) -> Iterator[str]:
+    yield f"{line['port']} at {line['baud']} baud: {line['reason'] or 'open'}"
+    for device in line["devices"]:
+        faults = f"; faults: {', '.join(device['faults'])}" if device["faults"] else ""
+        yield (
+            f"  {device['name']}: {device['reason'] or 'answers'}; {device['transactions']} transactions, "
+            f"{device['retries']} repeated, {device['failures']} failed, {device['refusals']} refused{faults}"
+        )

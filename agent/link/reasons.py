@@ -1,0 +1,216 @@
+"""Every way a broker can turn the pile away, in one sentence each that names the broker and never the password."""
+
+import errno
+import re
+import socket
+
+from agent.link.config import LinkConfig
+
+# OpenSSL's X509_V_ERR_* numbers, as ssl.SSLCertVerificationError.verify_code gives them.
+_CERTIFICATE_FAULTS = {
+    9: "its certificate is not valid yet, or the clock of this pile is wrong",
+    10: "its certificate has expired, or the clock of this pile is wrong",
+    18: "its certificate is signed by itself and not in our CA file",
+    19: "its certificate comes from an authority that is not in our CA file",
+    20: "its certificate comes from an authority that is not in our CA file",
+    21: "its certificate comes from an authority that is not in our CA file",
+    23: "its certificate has been revoked",
+    62: "its certificate is for another host name",
+    64: "its certificate is for another IP address",
+}
+
+# OpenSSL's names of what the other side said, or of what broke.
+_TLS_FAULTS = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a client certificate and got none",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refused the TLS handshake: usually it requires a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not know the authority of our client certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that our client certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that our client certificate is revoked",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it refused our client certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refused our client certificate",
+    "TLSV1_ALERT_ACCESS_DENIED": "it refused our client certificate",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it refused our TLS version",
+    "WRONG_VERSION_NUMBER": "this port does not speak TLS",
+    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection during the TLS handshake: does this port speak TLS?",
+}
+
+_LOGIN_FAULTS = {
+    "Bad user name or password": "bad user name or password",
+    "Not authorized": "not authorised (a wrong password, or this user may not connect)",
+    "Client identifier not valid": "it does not accept this client id",
+    "Server unavailable": "it is up but not available",
+}
+
+_SOCKET_FAULTS = {
+    errno.ECONNREFUSED: "connection refused, no broker listens there",
+    errno.ENETUNREACH: "the network is unreachable",
+    errno.EHOSTUNREACH: "the host is unreachable",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EPIPE: "the connection was closed",
+}
+
+
+def dial_failed(config: LinkConfig, error: Exception) -> str:
+    return f"{config.broker}: {_dial_fault(config, error)}"
+
+
+def _dial_fault(config: LinkConfig, error: Exception) -> str:
+    if config.tls is not None:
+        fault = _tls_fault(error)
+        if fault:
+            return fault
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return _name_fault(error)
+    if isinstance(error, TimeoutError):
+        return f"no answer in {config.connect_timeout_s:g} s"
+    if isinstance(error, OSError) and error.errno in _SOCKET_FAULTS:
+        return _SOCKET_FAULTS[error.errno]
+    return str(error) or type(error).__name__
+
+
+def _name_fault(error: Exception) -> str:
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return "the name cannot be looked up now, no name server answers"
+    return "name not found"
+
+
+def _tls_fault(error: Exception) -> str:
+    verify_code = getattr(error, "verify_code", None)  # only ssl.SSLCertVerificationError has one
+    if verify_code is not None:
+        return _CERTIFICATE_FAULTS.get(
+            verify_code, f"its certificate is refused: {getattr(error, 'verify_message', error)}"
+        )
+    if isinstance(error, ConnectionResetError):
+        return _TLS_FAULTS["UNEXPECTED_EOF_WHILE_READING"]
+    return tls_alert(str(error))
+
+
+def tls_alert(text: str) -> str:
+    """The meaning of OpenSSL's ``[SSL: NAME] …``; "" when ``text`` is no TLS error."""
+    match = re.search(r"\[SSL(?:: ([A-Z0-9_]+))?\]", text)
+    if match is None:
+        return ""
+    return _TLS_FAULTS.get(match[1], f"TLS failed, {text}")
+
+
+def tls_files(config: LinkConfig, path: str, error: Exception) -> str:
+    what = error.strerror if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.EACCES) else ""
+    return f"{config.broker}: cannot use {path}: {what or 'not a PEM file of the right kind'}"
+
+
+def login_refused(config: LinkConfig, code: str, said: str) -> str:
+    if code == "Unsupported protocol version":
+        return f"{config.broker} does not speak MQTT {config.protocol}"
+    who = (
+        f"user {config.username}, client id {config.client_id}" if config.username else f"client id {config.client_id}"
+    )
+    return f"{config.broker} refused the login ({who}): {_LOGIN_FAULTS.get(code, _lower(code))}{_quoted(said)}"
+
+
+def no_login_answer(config: LinkConfig) -> str:
+    return f"{config.broker} took the connection but did not answer the login in {config.connect_timeout_s:g} s"
+
+
+def dropped_at_login(config: LinkConfig, error_text: str) -> str:
+    """Lost between CONNECT and CONNACK. A TLS 1.3 broker tells only now that it wanted a client certificate."""
+    fault = tls_alert(error_text)
+    if fault:
+        return f"{config.broker}: {fault}"
+    if config.tls is None:
+        hint = ": does this port want TLS?"
+    else:
+        hint = ": does it require a client certificate?" if config.tls.cert_file is None else ""
+    return f"{config.broker} closed the connection without answering the login{hint}"
+
+
+def not_mqtt(config: LinkConfig) -> str:
+    return f"{config.broker} does not speak MQTT {config.protocol}, or is no MQTT broker"
+
+
+def subscription_refused(config: LinkConfig, code: str, said: str) -> str:
+    # MQTT 3.1.1 has a single code for every failure, which paho calls this.
+    why = "usually this user may not read that topic" if code == "Unspecified error" else _lower(code)
+    return f"{config.broker} refused the subscription to {config.command_topic}: {why}{_quoted(said)}"
+
+
+def no_subscription_answer(config: LinkConfig) -> str:
+    return (
+        f"{config.broker} did not answer the subscription to {config.command_topic} in {config.connect_timeout_s:g} s"
+    )
+
+
+def dropped_after_subscribe(config: LinkConfig) -> str:
+    """RabbitMQ 3.10 closes the connection instead of refusing."""
+    return (
+        f"{config.broker} dropped the connection right after SUBSCRIBE to {config.command_topic}: "
+        "usually this user may not read that topic, or the broker's exchange is missing"
+    )
+
+
+def dropped_after_publish(config: LinkConfig, topic: str) -> str:
+    return (
+        f"{config.broker} dropped the connection right after PUBLISH to {topic}: "
+        "usually this user may not write that topic"
+    )
+
+
+def publish_refused(config: LinkConfig, topic: str, code: str, said: str) -> str:
+    return f"{config.broker} refused a message on {topic}: {_lower(code)}{_quoted(said)}"
+
+
+def disconnected_by_broker(config: LinkConfig, code: str, said: str) -> str:
+    if code == "Session taken over":
+        return (
+            f"{config.broker}: another client logged in with our client id {config.client_id} and took the session over"
+        )
+    return f"{config.broker} ended the connection: {_lower(code)}{_quoted(said)}"
+
+
+def short_lived(config: LinkConfig) -> str:
+    """MQTT 3.1.1 has no word for a take-over: the connection is closed, again and again."""
+    return (
+        f"{config.broker} closes the connection soon after every good login: "
+        f"usually another client uses our client id {config.client_id}"
+    )
+
+
+def closed(config: LinkConfig, error_text: str) -> str:
+    fault = tls_alert(error_text) or _errno_text(error_text)
+    return f"{config.broker} closed the connection" if not fault else f"{config.broker}: {fault}"
+
+
+def keepalive_missed(config: LinkConfig) -> str:
+    return f"{config.broker} has been silent for {config.keepalive_s} s and did not answer a ping"
+
+
+def unreadable(config: LinkConfig, error: Exception | None = None) -> str:
+    detail = "" if error is None else f" ({type(error).__name__}: {error})"
+    return f"{config.broker} sent something that is not MQTT {config.protocol}{detail}"
+
+
+def stalled(config: LinkConfig, topic: str) -> str:
+    return f"{config.broker} did not acknowledge a message on {topic} in {config.delivery_timeout_s:g} s"
+
+
+def not_stored(config: LinkConfig) -> str:
+    return f"{config.broker}: connection closed by us, because a command could not be stored; the broker keeps it"
+
+
+def delivery_not_stored(config: LinkConfig, error: Exception) -> str:
+    return f"{config.broker}: connection closed by us, because a delivery could not be recorded ({error})"
+
+
+def _errno_text(text: str) -> str:
+    """The meaning of an OSError that is known by its text only: paho logs it and throws it away."""
+    match = re.search(r"\[Errno (\d+)\] (.*)", text)
+    return _SOCKET_FAULTS.get(int(match[1]), match[2]) if match else ""
+
+
+def _lower(code: str) -> str:
+    return code[:1].lower() + code[1:]
+
+
+def _quoted(said: str) -> str:
+    """A broker's own words, of which nothing may reach the log but printable characters."""
+    printable = "".join(c for c in said if c.isprintable())[:200]
+    return f' ("{printable}")' if printable else ""

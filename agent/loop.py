@@ -1,0 +1,139 @@
+"""The running agent: the rooms put together, and the loop that turns them."""
+
+import contextlib
+import logging
+import random
+import signal
+import time
+from functools import partial
+
+from agent import clock
+from agent.config import Config
+from agent.control import ControlServer
+from agent.desk import Desk
+from agent.journal import Journal, JournalError
+from agent.link.link import Link, LinkState
+from agent.notify import notify
+from agent.outbox import Outbox
+from agent.pile.durable import GUN_PREFIX, restore
+from agent.pile.events import Delivered, FromBoard, LinkChanged, Resumed, Ticked
+from agent.pile.state import PileState
+from agent.poller import Poller
+from agent.power.bus import Bus
+from agent.status import snapshot
+
+log = logging.getLogger(__name__)
+
+JOURNAL_NAME = "journal.db"
+TICK_S = 1.0
+PRUNE_S = 3600.0
+GOODBYE_S = 3.0
+DURABLE_KEYS = ("settings", "past_orders", "pending_reboot", "versions_requests")
+
+
+class Agent:
+    """One agent. ``run`` returns when ``stop`` was called (a signal) and raises what the process can't live with."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._poller = Poller()
+        self._failure: BaseException | None = None
+        self._is_stopping = False
+        self._journal = Journal.open(config.data_dir / JOURNAL_NAME, clock.now().wall_ms)
+        self._bus = Bus(config.lines, self._post_event, self._post_failure)
+        self._desk = Desk(config, self._restored_state(), self._journal, self._bus)
+        self._link = Link(
+            config.link, self._desk.message_came, self._row_delivered, self._link_changed,
+            self._poller, time.monotonic, random.Random(),
+        )  # fmt: skip
+        self._outbox = Outbox(self._journal, self._link, partial(self._desk.happened, Delivered()))
+        self._desk.connect(self._link, self._outbox)
+        self._control = ControlServer(config.socket, self._poller, self._snapshot)
+        self._next_tick = 0.0
+        self._next_prune = time.monotonic() + PRUNE_S
+
+    def run(self) -> None:
+        """Work until ``stop``."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._poller.post(self.stop))
+        for notice in self._journal.notices:
+            log.error("%s", notice)
+        self._desk.happened(Resumed())
+        self._bus.start()
+        self._link.start()
+        notify("READY=1")
+        log.info(
+            "pile %s, version %s, %d guns", self._config.pile.pile, self._config.pile.version, self._config.pile.guns
+        )
+        try:
+            while not self._is_stopping:
+                self._turn()
+        finally:
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        self._is_stopping = True
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._tick(now)
+        self._link.tick(now)
+        self._poller.wait(min(self._next_tick, self._link.next_deadline()) - time.monotonic())
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + TICK_S
+        self._desk.happened(Ticked())
+        self._outbox.pump()
+        with contextlib.suppress(JournalError):  # kept for the next tick; the desk says what is wrong with the journal
+            self._outbox.flush()
+            if now >= self._next_prune:
+                self._prune(now)
+        self._control.push()
+        if self._bus.is_alive():
+            notify("WATCHDOG=1")
+
+    def _prune(self, now: float) -> None:
+        self._next_prune = now + PRUNE_S
+        with self._journal.transaction():
+            self._journal.prune(clock.now().wall_ms)
+
+    def _close(self) -> None:
+        notify("STOPPING=1")
+        self._link.stop(GOODBYE_S)
+        self._bus.stop()
+        self._control.close()
+        with contextlib.suppress(JournalError):
+            self._outbox.flush()
+        self._journal.close()
+
+    # ---- what the other threads and rooms report ----
+
+    def _post_event(self, event: FromBoard) -> None:
+        self._poller.post(partial(self._desk.happened, event))
+
+    def _post_failure(self, error: BaseException) -> None:
+        """A thread has died of a bug: the process goes too, and comes back whole."""
+
+        def fail() -> None:
+            self._failure = error
+            self.stop()
+
+        self._poller.post(fail)
+
+    def _row_delivered(self, row_id: int) -> None:
+        self._outbox.delivered(row_id)
+
+    def _link_changed(self, state: LinkState) -> None:
+        if state.connected != self._desk.state.connected:
+            self._desk.happened(LinkChanged(state.connected))
+        self._outbox.pump()
+
+    def _restored_state(self) -> PileState:
+        parts = {key: self._journal.get(key) for key in DURABLE_KEYS} | dict(self._journal.items(GUN_PREFIX))
+        return restore(self._config.pile, parts, clock.now())
+
+    def _snapshot(self) -> dict[str, object]:
+        return snapshot(self._config, self._desk, self._link.state, self._outbox.waiting, self._bus.status())
