@@ -48,6 +48,6 @@ def _session(session: Session, reading: GunReading | None) -> dict[str, object]:
 
 
 def _reading(reading: GunReading, mono_ms: int) -> dict[str, object]:
-    values = asdict(reading) | {"state": reading.state.value, "stop_cause": reading.stop_cause.value}
+    values = asdict(reading) | {"state": reading.state.value}
     del values["at_ms"], values["gun"]
     return values | {"age_ms": mono_ms - reading.at_ms}

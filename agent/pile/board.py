@@ -7,6 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from enum import Enum
 
+from agent.protocol.results import StopReason
+
 ORDER_CONTEXT_BYTES = 32
 
 
@@ -24,7 +26,7 @@ class BoardState(Enum):
 
 
 class StopCause(Enum):
-    """Why a controller ended a charge by itself (the profile maps its own numbers to these words)."""
+    """Why a controller ended a charge (the profile maps its own numbers to these words, and them to stop reasons)."""
 
     NONE = "none"
     COMMAND = "command"
@@ -48,7 +50,7 @@ class GunReading:
     state: BoardState
     plugged: bool
     faults: tuple[str, ...] = ()  # names the profile gives to raised fault bits, lowest bit first
-    stop_cause: StopCause = StopCause.NONE
+    stop_reason: StopReason | None = None  # why the controller itself ended the last charge, as the profile maps it
     order: str | None = None  # order context the controller holds; empty: a charge nobody ordered, None: it keeps none
     voltage_dv: int | None = None
     current_da: int | None = None

@@ -9,29 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.pile.actions import StartGun, StopGun
-from agent.pile.board import BoardState, GunReading, StopCause, order_context
+from agent.pile.board import BoardState, GunReading, order_context
 from agent.pile.money import Price, energy_for_wh
 from agent.pile.state import RECENT_ORDERS, Gun, PastOrder, Phase, Request, Session
 from agent.pile.status import has_fault, is_rebooting, status_of
 from agent.pile.turn import Turn
-from agent.protocol.commands import ChargeReply, StartStop
+from agent.protocol.commands import STOP_REASONS, ChargeReply, StartStop
 from agent.protocol.results import Result, StopReason
 from cext.message import Message
 
 STOP_RETRY_MS = 5000
 FLOWING = (BoardState.STARTING, BoardState.CHARGING, BoardState.STOPPING)
-
-STOP_REASONS = {
-    StopCause.FULL: StopReason.FULL,
-    StopCause.ENERGY_LIMIT: StopReason.AMOUNT_REACHED,
-    StopCause.UNPLUGGED: StopReason.UNPLUGGED,
-    StopCause.EMERGENCY_STOP: StopReason.EMERGENCY_STOP,
-    StopCause.FAULT: StopReason.FAULT,
-    StopCause.WATCHDOG: StopReason.DEVICE_SILENT,
-    StopCause.NO_CURRENT: StopReason.NO_CURRENT,
-    StopCause.TIME: StopReason.TIME,
-    StopCause.POWER_LOST: StopReason.POWER_LOST,
-}
 
 
 # ---- the command ----
@@ -245,8 +233,8 @@ def _is_cap_near(turn: Turn, session: Session, reading: GunReading) -> bool:
 
 def _reason_given_by(reading: GunReading) -> StopReason:
     """Why the board ended a charge by itself. A board that does not know any more has lost its power in between."""
-    if reading.stop_cause in STOP_REASONS:
-        return STOP_REASONS[reading.stop_cause]
+    if reading.stop_reason is not None:
+        return reading.stop_reason
     if not reading.plugged:
         return StopReason.UNPLUGGED
     return StopReason.FAULT if reading.faults or reading.state is BoardState.FAULT else StopReason.POWER_LOST
@@ -356,7 +344,7 @@ def _fail_start(turn: Turn, gun: Gun, session: Session, result: Result, text: st
 
 def _end(turn: Turn, gun: Gun, session: Session, reason: StopReason) -> None:
     """No current flows any more. Whoever asked for the stop is answered; nobody asked: the platform is told unasked."""
-    turn.note(gun.number, "charge-ended", f"gun {gun.number}, order {session.order}: {reason.name.lower()}")
+    turn.note(gun.number, "charge-ended", f"gun {gun.number}, order {session.order}: ended, {STOP_REASONS[reason]}")
     gun = _forget(turn, gun, session, Result.OK, reason)
     reply = ChargeReply(gun.number, session.order, status_of(gun, turn.now.mono_ms), reason.value)
     if session.start_request is not None:

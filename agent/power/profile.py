@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.pile.board import BoardState, DeviceVersion, GunReading, StopCause, order_context
+from agent.pile.board import BoardState, GunReading, StopCause, order_context
 from agent.power.blocks import Block, Field, Values, merge
 from agent.power.meanings import ACTION_BY_NAME
 from agent.power.profile_check import (
@@ -28,6 +28,7 @@ from agent.power.profile_check import (
     read_windows,
 )
 from agent.power.registers import READ_FUNCTION, Register, Value
+from agent.protocol.results import StopReason
 
 __all__ = [
     "Block",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 PROFILES = Path(__file__).parent / "profiles"
+_CAUSES = {cause.value for cause in StopCause}
 STATE_UNKNOWN = "state_unknown"  # the fault of a gun whose state register has a number the map does not list
 
 
@@ -135,7 +137,7 @@ class Profile:
             state=BoardState(state) if known else BoardState.FAULT,
             plugged=values.get((gun, "plug")) == "plugged",
             faults=faults if known else (*faults, STATE_UNKNOWN),
-            stop_cause=_stop_cause(values.get((gun, "stop_cause"))),
+            stop_reason=self._stop_reason(_word(values.get((gun, "stop_cause"))), faults),
             order=_word(values.get((gun, "order"))),
             voltage_dv=_number(values.get((gun, "voltage"))),
             current_da=_number(values.get((gun, "current"))),
@@ -155,14 +157,6 @@ class Profile:
             clock_s=_number(values.get((0, "clock"))),
         )
 
-    def versions(self, values: Values) -> tuple[DeviceVersion, ...]:
-        """Firmware versions from what the identity blocks gave: the board's, then each gun's."""
-        found = sorted(gun for gun, name in values if name == "fw_version")
-        return tuple(
-            DeviceVersion(f"gun-{gun}" if gun else "power-board", _word(values[gun, "fw_version"]) or "")
-            for gun in found
-        )
-
     def stop_reason(self, name: str) -> int | None:
         """The platform's stop reason for a fault's or a stop cause's name; ``None``: the profile gives none."""
         sources = [self.register("gun", "stop_cause"), self.register("gun", "faults"), self.register("board", "faults")]
@@ -173,6 +167,14 @@ class Profile:
         """What this device stores for ``order``."""
         register = self.register("gun", "order_context")
         return order_context(order, 2 * register.words) if register is not None else ""
+
+    def _stop_reason(self, cause: str | None, faults: Iterable[str]) -> StopReason | None:
+        """Why the device ended the last charge by itself: by its stop cause, else by the first fault that says so.
+        A cause the map does not list still tells that the device ended it: by a fault, as far as is known."""
+        if cause is not None and cause not in _CAUSES:
+            return StopReason.FAULT
+        reasons = (self.stop_reason(name) for name in (cause or "", *faults))
+        return next((StopReason(reason) for reason in reasons if reason is not None), None)
 
     def _fields(self, group: str, guns: Iterable[int]) -> Iterator[Field]:
         for gun in guns:
@@ -286,13 +288,6 @@ def _number(value: Value) -> int | None:
 def _word(value: Value) -> str | None:
     """An enumeration's word or a text; a number the map has no word for is shown as it is."""
     return None if value is None or isinstance(value, (tuple, bytes)) else str(value)
-
-
-def _stop_cause(value: Value) -> StopCause:
-    """A number the map does not list still says that the device ended the charge: by a fault, as far as is known."""
-    if value is None:
-        return StopCause.NONE
-    return StopCause(value) if value in {cause.value for cause in StopCause} else StopCause.FAULT
 
 
 def _names(value: Value) -> tuple[str, ...]:
