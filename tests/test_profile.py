@@ -5,7 +5,7 @@ from array import array
 import pytest
 
 from agent.pile.board import BoardState, GunReading
-from agent.power.profile import BoardStatus, load_profile, order_context
+from agent.power.profile import BoardStatus, Values, load_profile, order_context
 from agent.protocol.results import StopReason
 
 REFERENCE = load_profile("reference")
