@@ -443,7 +443,7 @@ cdef class Line:
     cdef int64_t sent_ns             # when its last byte has left the wire
     cdef int64_t heard_ns            # latest byte heard
     cdef int64_t ended_ns
-    cdef uint8_t heard[3 * FRAME_MAX]
+    cdef uint8_t heard[2 * FRAME_MAX]  # an echo and an answer
     cdef Py_ssize_t have             # bytes in heard
     cdef Py_ssize_t start            # where the answer begins in it: after the echo
     cdef Py_ssize_t limit            # how many to take from the port at most

@@ -76,6 +76,8 @@ ONE_FAULT = [
      "bits.gun_fault.lock: bit = 5 is taken by 'contactor_stuck', expected another number"),
     ("lock              = { bit =  6", "lock              = { bit = 16",
      "gun.input.faults: bit 'lock' = 16, expected 0"),
+    ("full           = { is = 2, stop_reason =  3", "full           = { is = 2, stop_reason = 13",
+     "values.stop_cause.full: stop_reason = 13, expected 1..12"),
     ("fault    = { is = 6,", "broken   = { is = 6,", "gun.input.state: values has 'broken', expected some of"),
     ("updating = { is = 7,", "updating = { is = 70000,", "gun.input.state: value 'updating' = 70000, expected"),
     ("[values.plug]", "[values.spare]\nspare = { is = 1 }\n[values.plug]", "values.spare: no register uses it"),

@@ -1,6 +1,7 @@
 """The platform's end of the wire, for ``send`` and the simulator: publishes commands, hears replies. It has a client id
 of its own, so that it can run beside the agent."""
 
+import socket
 import threading
 import uuid
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class PlatformClient:
             client.username_pw_set(config.username, config.password)
         if config.tls is not None:
             client.tls_set(config.tls.ca_file, config.tls.cert_file, config.tls.key_file)
+        client.on_socket_open = _send_at_once
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_message = self._message_came
@@ -81,3 +83,9 @@ class PlatformClient:
             self._failed(f"{self._config.broker} refuses the subscription to {self._config.reply_topic}")
         else:
             self._is_ready.set()
+
+
+def _send_at_once(_client: mqtt.Client, _userdata: object, sock: object) -> None:
+    """Without this the kernel holds small packets back for the other side's delayed ACK: 40 ms a command."""
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

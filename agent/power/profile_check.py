@@ -12,6 +12,7 @@ from typing import Any
 from agent.power.meanings import ACTION_BY_NAME, ACTIONS, BY_NAME, KIND_TYPES, MEANINGS, ActionMeaning, Meaning
 from agent.power.registers import GROUPS, NUMBER_WORDS, READ_FUNCTION, SIZED_TYPES, TYPES, Label, Register
 from agent.power.units import factor
+from agent.protocol.results import StopReason
 
 _ASSIGNMENT = re.compile(r"\s*([a-z0-9_]+)\s*=\s*(\S+)\s*")
 
@@ -185,7 +186,7 @@ def _labels(table: Table, key: str) -> tuple[Label, ...]:
     labels: dict[int, Label] = {}
     for name in table:
         row = table.table(name)
-        reason = row.whole("stop_reason", 1, 99) if row.has("stop_reason") else None
+        reason = row.whole("stop_reason", min(StopReason), max(StopReason)) if row.has("stop_reason") else None
         label = Label(row.whole(key, -0x8000, 0xFFFFFFFF), name, row.text("doc", ""), reason)
         row.done()
         if label.number in labels and row.sound:

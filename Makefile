@@ -1,0 +1,54 @@
+# Two commands do all set-up: `make demo` and `make test`. CONTRIBUTING.md says what the others are for.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+BUILT  := $(VENV)/.built
+PYX    := $(wildcard cext/*.pyx cext/*.pxd)
+
+.PHONY: help build demo test check format docs bench clean
+
+help:
+	@echo "make demo    the whole agent against a charging site in a box, told live"
+	@echo "make test    install what the tests need, run them"
+	@echo "make check   format, lint and types"
+	@echo "make docs    write the generated pages anew"
+	@echo "make bench   measure against peers, side by side"
+	@echo "make build   the virtual environment in $(VENV), the extensions compiled"
+
+build: $(BUILT)
+
+$(BUILT): pyproject.toml setup.py constraints.txt $(PYX) scripts/prerequisites
+	@scripts/prerequisites build
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel Cython
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e .[sim,dev]
+	@touch $@
+
+demo: build
+	@$(BIN)/python -m sim.demo
+
+test: build
+	@scripts/prerequisites test
+	@$(BIN)/python -m pytest
+
+check: build
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint cext/*.pyx
+
+format: build
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: build
+	@$(BIN)/python -m agent.protocol.page > docs/protocol.md
+	@$(BIN)/python -m agent.power.registers_page > docs/registers.md
+	@$(BIN)/python -m agent.config_page > systemd/pile.toml.example
+
+bench: build
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info cext/*.c cext/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

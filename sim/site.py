@@ -1,0 +1,239 @@
+"""A whole charging site on this machine: broker, FTP server, power board on a serial line, real agent, platform.
+
+    with Site(folder) as site:
+        site.board({"do": "plug", "gun": 1})
+        site.publish(site.command(100, ()))
+        site.wait_for(lambda happening: …, timeout_s=5)
+
+What happens anywhere arrives in one queue, in order of time: frames on the serial line, what the board did, what the
+pile answered, what the agent logged.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import IO, Any, Self
+
+from agent.cli.platform_client import PlatformClient
+from agent.link.config import LinkConfig
+from agent.protocol.codec import Codec, Reply
+from sim.broker import Broker, EmbeddedBroker
+from sim.ftp_server import FtpServer
+
+PILE = "0000012345"
+IP, API_VERSION = "127.0.0.1", "API:2.0.2"
+READY_S = 15.0
+
+
+@dataclass(frozen=True)
+class Happening:
+    """``kind``: frame, board, reply, log, platform (it failed), ended (the agent did); ``at``: monotonic seconds."""
+
+    at: float
+    kind: str
+    what: Any
+
+
+class Site:
+    """Everything runs between ``__enter__`` and ``__exit__``; all it starts it stops."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        broker: Broker | None = None,
+        baud: int = 9600,
+        guns: int = 2,
+        speedup: float = 1.0,
+        settings: str = "",
+        charging: str = "price = 100000\nservice_fee = 50000",
+        poll_ms: int = 500,
+    ) -> None:
+        self.folder = folder
+        self.broker = broker or EmbeddedBroker(folder / "broker")
+        self.ftp = FtpServer(_made(folder / "ftp"))
+        self.config_file = folder / "pile.toml"
+        self.reboot_mark = folder / "linux-board-rebooted"
+        self.codec = Codec()
+        self.happenings: SimpleQueue[Happening] = SimpleQueue()
+        self._board_command = [sys.executable, "-m", "sim.power_board", "--baud", str(baud), "--guns", str(guns),
+                               "--speedup", str(speedup)]  # fmt: skip
+        self._texts = {"settings": settings, "charging": charging, "baud": baud, "guns": list(range(1, guns + 1)),
+                       "poll_ms": poll_ms}  # fmt: skip
+        self._stack = ExitStack()
+        self._agent: subprocess.Popen[str] | None = None
+        self._board: subprocess.Popen[str]
+        self._board_answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._platform: PlatformClient
+        self.port = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self._stack.enter_context(self.broker)
+            self._stack.enter_context(self.ftp)
+            self._start_board()
+            self.config_file.write_text(self._config(), encoding="utf-8")
+            link = LinkConfig(host=self.broker.host, port=self.broker.port, pile=PILE, client_id="")
+            self._platform = self._stack.enter_context(PlatformClient(link, self._reply_came, self._platform_failed))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_agent()
+        self._stack.close()
+
+    # ---- the agent ----
+
+    def start_agent(self) -> None:
+        """Run the real agent in its own process; its log joins the happenings."""
+        command = [sys.executable, "-m", "agent.cli.main", "run", "--config", str(self.config_file)]
+        self._agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self._agent.stderr is not None
+        threading.Thread(target=self._read_log, args=(self._agent, self._agent.stderr), daemon=True).start()
+
+    @property
+    def agent_pid(self) -> int:
+        assert self._agent is not None
+        return self._agent.pid
+
+    def kill_agent(self) -> None:
+        """End it as a power cut does."""
+        assert self._agent is not None
+        self._agent.kill()
+        self._agent.wait()
+
+    def stop_agent(self) -> int | None:
+        """End it by SIGTERM; its exit code."""
+        if self._agent is None:
+            return None
+        self._agent.terminate()
+        return self._agent.wait(READY_S)
+
+    def status(self) -> dict[str, Any]:
+        """What ``pile-agent status --json`` prints."""
+        command = [sys.executable, "-m", "agent.cli.main", "status", "--json", "--config", str(self.config_file)]
+        snapshot: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        return snapshot
+
+    # ---- the platform ----
+
+    def command(self, number: int, data: Sequence[Any], timestamp: int | None = None) -> bytes:
+        """A command's line for this pile, stamped now unless told otherwise."""
+        stamp = timestamp if timestamp is not None else time.time_ns() // 1_000_000
+        return self.codec.encode(IP, API_VERSION, number, stamp, PILE, data)
+
+    def publish(self, line: bytes) -> None:
+        self._platform.publish(line)
+
+    # ---- the power board ----
+
+    def board(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Have something done at the board (``python -m sim.power_board --help`` lists it); its answer."""
+        assert self._board.stdin is not None
+        self._board.stdin.write(json.dumps(command) + "\n")
+        self._board.stdin.flush()
+        return self._board_answers.get(timeout=READY_S)
+
+    # ---- what happens ----
+
+    def next(self, timeout_s: float) -> Happening | None:
+        """The next happening; ``None`` when there is none in time."""
+        try:
+            return self.happenings.get(timeout=max(timeout_s, 0))
+        except Empty:
+            return None
+
+    def wait_for(self, wanted: Callable[[Happening], bool], timeout_s: float = READY_S) -> Happening:
+        """The first happening that is ``wanted``; those before it are passed over. Raises ``TimeoutError``."""
+        deadline = time.monotonic() + timeout_s
+        while (happening := self.next(deadline - time.monotonic())) is not None:
+            if wanted(happening):
+                return happening
+        raise TimeoutError(f"nothing of the kind within {timeout_s} s")
+
+    def wait_reply(self, number: int, *results: int, timeout_s: float = READY_S) -> Reply:
+        """The next reply to (or report of) that command with one of those results."""
+        happening = self.wait_for(
+            lambda one: one.kind == "reply" and one.what.command == number and one.what.result in results, timeout_s
+        )
+        reply: Reply = happening.what
+        return reply
+
+    def _tell(self, kind: str, what: Any) -> None:
+        self.happenings.put(Happening(time.monotonic(), kind, what))
+
+    def _reply_came(self, line: bytes) -> None:
+        self._tell("reply", self.codec.decode_reply(line))
+
+    def _platform_failed(self, reason: str) -> None:
+        self._tell("platform", reason)
+
+    def _read_log(self, agent: "subprocess.Popen[str]", stderr: IO[str]) -> None:
+        for line in stderr:
+            self._tell("log", line.rstrip("\n"))
+        self._tell("ended", agent.wait())
+
+    def _start_board(self) -> None:
+        self._board = subprocess.Popen(self._board_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._stack.callback(self._stop_board)
+        assert self._board.stdout is not None
+        self.port = json.loads(self._board.stdout.readline())["port"]
+        threading.Thread(target=self._read_board, args=(self._board.stdout,), daemon=True).start()
+
+    def _stop_board(self) -> None:
+        assert self._board.stdin is not None
+        self._board.stdin.close()
+        self._board.wait(READY_S)
+
+    def _read_board(self, stdout: IO[str]) -> None:
+        for line in stdout:
+            said = json.loads(line)
+            if "frame" in said:
+                self._tell("frame", said)
+            elif "board" in said:
+                self._tell("board", said["board"])
+            else:
+                self._board_answers.put(said)
+
+    def _config(self) -> str:
+        texts = self._texts
+        return f"""\
+[pile]
+number = "{PILE}"
+data_dir = "{_made(self.folder / "data")}"
+socket = "{self.folder / "control.sock"}"
+reboot_command = ["touch", "{self.reboot_mark}"]
+{texts["settings"]}
+
+[broker]
+host = "{self.broker.host}"
+port = {self.broker.port}
+
+[[line]]
+port = "{self.port}"
+baud = {texts["baud"]}
+poll_ms = {texts["poll_ms"]}
+
+[[line.device]]
+guns = {texts["guns"]}
+
+[charging]
+{texts["charging"]}
+"""
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,122 @@
+"""The demo's story as data: what the platform sends, what must come of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.protocol.commands import (
+    Configure,
+    ConfigureSite,
+    Empty,
+    Period,
+    QrCode,
+    QueryRecords,
+    QueryReservation,
+    Reboot,
+    Reserve,
+    SetHeartbeat,
+    SetTariff,
+    StartStop,
+    Upgrade,
+    UpgradePackage,
+)
+from agent.protocol.results import Result
+from sim.site import PILE, Site
+
+Do = dict[str, Any]
+Check = Callable[["Site"], str]  # what is wrong; empty when all is as expected
+OK, ACCEPTED, NOT_SUPPORTED = Result.OK, Result.ACCEPTED, Result.NOT_SUPPORTED
+CAP_FEN = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command and all that must come of it, in order: ``replies`` to it, then ``reports`` (command, result) that
+    answer an earlier command or nobody."""
+
+    says: str
+    number: int
+    data: Sequence[Any]
+    replies: tuple[Result, ...]
+    first: tuple[Do, ...] = ()  # what happens at the board before
+    reports: tuple[tuple[int, Result], ...] = ()
+    check: Check | None = None
+    age_s: int = 0  # the command was sent so long ago
+    again: bool = False  # the very same line as the step before
+    line: str = ""  # a literal line instead of ``data``; {now} is the time in ms
+    timeout_s: float = 20.0
+    settle_s: float = 0.6  # watched on after the last message
+
+
+def start(gun: int, order: str, prepaid_fen: int = 500) -> StartStop:
+    return StartStop(1, PILE, gun, "U1001", 10_000, prepaid_fen, 0, order)
+
+
+def stop(gun: int, order: str) -> StartStop:
+    return StartStop(2, PILE, gun, "U1001", 0, 0, 0, order)
+
+
+def gun_has(number: int, **expected: object) -> Check:
+    """The board says so of the gun's ``state``, ``order``, …"""
+
+    def check(site: Site) -> str:
+        gun = _gun_state(site, number)
+        wrong = {key: gun[key] for key, value in expected.items() if gun[key] != value}
+        return f"gun {number} has {wrong}, expected {expected}" if wrong else ""
+
+    return check
+
+
+def _gun_state(site: Site, number: int) -> Any:
+    return site.board({"do": "state"})["state"]["guns"][number - 1]
+
+
+def cap_held(site: Site) -> str:
+    """The money was not passed: 5 fen at 1.50 yuan per kWh buy 33 Wh."""
+    energy_wh = _gun_state(site, 2)["session_wh"]
+    return "" if 0 < energy_wh <= 33 else f"gun 2 has delivered {energy_wh} Wh, expected 1..33"
+
+
+def linux_board_rebooted(site: Site) -> str:
+    return "" if site.reboot_mark.exists() else "the Linux board's reboot command did not run"
+
+
+def story(site: Site) -> list[Step]:
+    """The whole demo, in order."""
+    day = (Period(21600, 79200, 100_000, 50_000), Period(79200, 21600, 40_000, 30_000))
+    return [
+        Step("How is the pile?", 100, Empty(), (OK,)),
+        Step("Which versions run on it?", 112, Empty(), (OK,)),
+        Step("Report every 20 s.", 107, SetHeartbeat(20, 60), (OK,)),
+        Step("Start gun 1; but no car is there.", 101, start(1, "20261122000001"), (Result.NOT_PLUGGED,)),
+        Step("A driver plugs in. Start gun 1.", 101, start(1, "20261122000001"), (ACCEPTED, OK),
+             first=({"do": "plug", "gun": 1},),
+             check=gun_has(1, state="charging", order="20261122000001")),
+        Step("The network repeats that very message.", 101, (), (Result.DUPLICATE,), again=True,
+             check=gun_has(1, state="charging")),
+        Step("A start that was under way for ten minutes.", 101, start(2, "20261122000009"), (Result.EXPIRED,),
+             age_s=600),
+        Step("Reboot gun 1, which is charging.", 108, Reboot(1), (Result.DEFERRED,),
+             check=gun_has(1, state="charging")),
+        Step("Stop gun 1; the reboot that waited follows.", 101, stop(1, "20261122000001"), (ACCEPTED, OK),
+             reports=((108, OK),)),
+        Step("Start gun 2 with 5 fen; the pile stops by itself.", 101, start(2, "20261122000002", CAP_FEN),
+             (ACCEPTED, OK), first=({"do": "plug", "gun": 2},), reports=((101, OK),), check=cap_held, timeout_s=40),
+        Step("A line with a fault in it.", 101, (), (Result.MALFORMED,),
+             line=f"127.0.0.1,API:2.0.2,101,{{now}},{PILE},1,{PILE},one,U1001,0,500,0,20261122000003"),
+        Step("Reboot the whole pile.", 108, Reboot(0), (OK,), check=linux_board_rebooted, settle_s=4.0),
+        Step("Reserve gun 1.", 102, Reserve(1, "U1001", 1, 1795305600, 1795309200), (NOT_SUPPORTED,)),
+        Step("Who has reserved gun 1?", 103, QueryReservation(1), (NOT_SUPPORTED,)),
+        Step("Send the charging records.", 104, QueryRecords(1), (NOT_SUPPORTED,)),
+        Step("Did they all arrive?", 105, Empty(), (NOT_SUPPORTED,)),
+        Step("Set the local parameters.", 106,
+             Configure(3, 32, 2, 1, 100, 2, 1000, 1, "admin", "secret", 30, "127.0.0.1", site.broker.port,
+                       (QrCode("https://pay.example/?pile=1,gun=1", 1),)), (NOT_SUPPORTED,)),
+        Step("You stand here.", 109, ConfigureSite(1, 121.4737, 31.2304, 12, 3, "ST01", "310000", 4), (NOT_SUPPORTED,)),
+        Step("Set a day and a night tariff.", 110, SetTariff("T7", 0, day), (NOT_SUPPORTED,)),
+        Step("How far is the update?", 111, Empty(), (NOT_SUPPORTED,)),
+        Step("An upgrade is on the FTP server.", 113,
+             Upgrade(f"127.0.0.1:{site.ftp.port}", "firmware", "secret", "1", "0.1.0", "R9"), (NOT_SUPPORTED,)),
+        Step("Fetch and install it.", 114, UpgradePackage("0.2.0", "R9", "/pile-0.2.0.bundle", 1024), (NOT_SUPPORTED,)),
+        Step("And how is the pile now?", 100, Empty(), (OK,)),
+    ]  # fmt: skip
