@@ -1,10 +1,10 @@
 """The pile's link to its broker: always trying, never blocking, in order.
 
 Order and loss. Rows of the outbox belong to the caller. ``publish`` puts up to ``window`` of them in flight;
-``on_delivered`` says which the broker has taken. Every good login, and every refused publish, opens a new window
-(``LinkState.window`` counts them): what was in flight is then the caller's again, and it starts anew at its oldest
-undelivered row. Nothing is ever resent behind its back. So rows reach the broker in their order, except that the last
-``window`` of them may be repeated after a loss, and none is skipped.
+``on_delivered`` says which the broker has taken. When the connection is lost, and when the broker refuses a row, a new
+window begins (``LinkState.window`` counts them): what was in flight is then the caller's again, and it starts anew at
+its oldest undelivered row. Nothing is ever resent behind its back. So rows reach the broker in their order, except that
+the last ``window`` of them may be repeated after a loss, and none is skipped.
 
 Commands. ``on_message`` stores the command and returns True, then it is acknowledged, each before the next is read.
 When it returns False or raises, nothing is acknowledged and the connection is given up, so that the broker redelivers
@@ -271,13 +271,12 @@ class Link:
         self._due_at = self._since
         self._counters.logins += 1
         self._has_delivered = False
-        self._open_window()
         self._send(None, self._config.status_topic, b"online", retain=True)
         self._reason = ""
         self._log_connected()
         self._tell_state()
 
-    def _open_window(self) -> None:
+    def _begin_window(self) -> None:
         self._window.clear()
         self._windows += 1
 
@@ -311,7 +310,7 @@ class Link:
         """Keep the connection, for commands still come; give back what is in flight and let no row pass for a while."""
         self._counters.refused += 1
         if publish.row_id is not None:
-            self._open_window()
+            self._begin_window()
             self._due_at = self._now() + self._config.refused_pause_s
         self._reason = reason
         self._log_reason()
@@ -330,9 +329,10 @@ class Link:
             connection.close()
         if self._phase is Phase.READY:
             self._judge_lifetime()
+            self._begin_window()
             self._counters.losses += 1
             self._since = self._now()
-            self._reason = ""  # so that the state is told again, whatever the reason was before
+            self._reason = ""  # so that the state is told, also when the reason is the one before
         if self._phase is not Phase.STOPPED:
             self._retry_later(reason)
 
@@ -346,7 +346,6 @@ class Link:
     def _retry_later(self, reason: str) -> None:
         self._phase = Phase.WAITING
         self._due_at = self._now() + self._backoff.next_delay_s()
-        self._window.clear()
         self._set_reason(reason)
 
     def _why_lost(self, by_broker: bool, code: str, said: str) -> str:
