@@ -86,6 +86,8 @@ class Agent:
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
         self._desk.happened(Ticked())
+        timeout_s = float(self._desk.state.settings.report_timeout_s)
+        self._link.delivery_timeout_s = min(self._config.link.delivery_timeout_s, timeout_s)
         self._outbox.pump()
         with contextlib.suppress(JournalError):  # kept for the next tick; the desk says what is wrong with the journal
             self._outbox.flush()

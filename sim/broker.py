@@ -36,7 +36,6 @@ class Broker(ABC):
     """A broker process with its own folder, on the same port for all its life. ``with`` starts and stops it."""
 
     host = "127.0.0.1"
-    keeps_sessions: bool  # sessions and stored messages outlive the process
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -143,7 +142,6 @@ dynamic_filters = true
 class EmbeddedBroker(Broker):
     """rumqttd out of the ``iotcore`` wheel: needs no installation and no root. It keeps everything in memory."""
 
-    keeps_sessions = False
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -173,7 +171,6 @@ class ServerTls:
 class Mosquitto(Broker):
     """The real mosquitto: what is stored outlives a stop, and all but the last second outlives ``kill9``."""
 
-    keeps_sessions = True
 
     def __init__(
         self,

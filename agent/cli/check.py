@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from agent.cli.main import CONFIG, OK
+from agent.cli.exits import CONFIG, OK
 from agent.config import Config, ConfigError, load_config
 
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.cli.exits import FAILED, INTERRUPTED
 from agent.version import VERSION
 
-OK, FAILED, USAGE, CONFIG = 0, 1, 2, 78  # 78 is EX_CONFIG: the unit does not restart on it
 DEFAULT_CONFIG = Path("/etc/pile-agent/pile.toml")
 
 DESCRIPTION = """\
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return work(options)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone
         sys.stderr.close()
         return FAILED

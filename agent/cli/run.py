@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from agent import logs
-from agent.cli.main import CONFIG, FAILED, OK
+from agent.cli.exits import CONFIG, FAILED, OK
 from agent.config import ConfigError, load_config
 from agent.journal import JournalError
 from agent.loop import Agent

@@ -7,7 +7,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from agent.cli.main import CONFIG, FAILED, OK, USAGE
+from agent.cli.exits import CONFIG, FAILED, OK, USAGE
 from agent.cli.platform_client import PlatformClient
 from agent.config import Config, ConfigError, load_config
 from agent.protocol.codec import Codec, Reply

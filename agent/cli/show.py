@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.cli.main import CONFIG, FAILED, OK
+from agent.cli.exits import CONFIG, FAILED, OK
 from agent.config import ConfigError, load_config
 
 CLEAR = "\x1b[H\x1b[2J"

@@ -82,6 +82,7 @@ class Link:
         now: Callable[[], float],
         rng: Random,
     ) -> None:
+        self.delivery_timeout_s = config.delivery_timeout_s  # may be changed while it runs
         self._config = config
         self._on_message = on_message
         self._on_delivered = on_delivered
@@ -164,7 +165,7 @@ class Link:
             deadlines.append(self._tended_at + self._config.keepalive_s / 4)
         oldest = self._window.oldest
         if oldest is not None:
-            deadlines.append(oldest.sent_at + self._config.delivery_timeout_s)
+            deadlines.append(oldest.sent_at + self.delivery_timeout_s)
         return min(deadlines)
 
     def stop(self, timeout_s: float) -> None:
@@ -318,8 +319,8 @@ class Link:
 
     def _watch_delivery(self, now: float) -> None:
         oldest = self._window.oldest
-        if oldest is not None and now - oldest.sent_at >= self._config.delivery_timeout_s:
-            self._lose(reasons.stalled(self._config, oldest.topic))
+        if oldest is not None and now - oldest.sent_at >= self.delivery_timeout_s:
+            self._lose(reasons.stalled(self._config, oldest.topic, self.delivery_timeout_s))
 
     # --- losing and trying again ---
 

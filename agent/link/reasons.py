@@ -188,8 +188,8 @@ def unreadable(config: LinkConfig, error: Exception | None = None) -> str:
     return f"{config.broker} sent something that is not MQTT {config.protocol}{detail}"
 
 
-def stalled(config: LinkConfig, topic: str) -> str:
-    return f"{config.broker} did not acknowledge a message on {topic} in {config.delivery_timeout_s:g} s"
+def stalled(config: LinkConfig, topic: str, waited_s: float) -> str:
+    return f"{config.broker} did not acknowledge a message on {topic} in {waited_s:g} s"
 
 
 def not_stored(config: LinkConfig) -> str:
