@@ -1,16 +1,27 @@
 """The platform's comma-joined lines, both ways. message.pyi is the contract; the command table is agent/protocol."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.tuple cimport PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.string cimport memchr, memcmp
 
+from collections.abc import Sequence
 from decimal import Decimal
 
-LINE_BYTES_MAX = 65536
-PILE_CHARACTERS_MAX = 32
+cdef extern from "Python.h":
+    tuple PyType_GenericAlloc(type cls, Py_ssize_t size)
+
+cdef enum:
+    LINE_BYTES = 65536
+    PILE_CHARACTERS = 32
+    SHOWN_CHARACTERS = 60
+
+LINE_BYTES_MAX = LINE_BYTES
+PILE_CHARACTERS_MAX = PILE_CHARACTERS
 
 # Results of docs/protocol.md that a line alone can earn.
 cdef int MALFORMED = 10
@@ -21,10 +32,6 @@ cdef int NOT_SUPPORTED = 14
 cdef long long DAY_S = 86400
 cdef long long EPOCH_S_MIN = 1000000000
 cdef long long EPOCH_MS_MIN = 1000000000000
-
-cdef enum:
-    FIELDS_MAX = 32
-    SHOWN_MAX = 60
 
 cdef enum Kind:
     TEXT = 0
@@ -65,10 +72,14 @@ cdef class FieldSpec:
     cdef readonly int range_result
     cdef readonly bint optional
     cdef readonly bint secret
+    cdef readonly object waived_by
     cdef readonly Shape rows
 
     def __init__(self, str name, int kind, str expected, long long low=0, long long high=0, *, choices=None,
-                 limits=None, int range_result=OUT_OF_RANGE, bint optional=False, bint secret=False, Shape rows=None):
+                 limits=None, int range_result=OUT_OF_RANGE, bint optional=False, bint secret=False, waived_by=(),
+                 Shape rows=None):
+        if kind in (ROWS, ROWS_TO_END) and (rows is None or rows.wire_fields == 0):
+            raise ValueError(f"{name}: rows need a shape of at least one field")
         self.name = name
         self.kind = kind
         self.expected = expected
@@ -79,6 +90,7 @@ cdef class FieldSpec:
         self.range_result = range_result
         self.optional = optional
         self.secret = secret
+        self.waived_by = waived_by
         self.rows = rows
 
 
@@ -90,57 +102,62 @@ cdef class Shape:
     cdef object rule
     cdef int size
     cdef int wire_fields        # least number of fields on the wire
-    cdef int first_secret       # values from here on never appear in an error
+    cdef bint secret            # a password is among the fields: errors show no value of such a message
     cdef bint integers_only     # rows of such a shape are kept packed
 
     def __init__(self, type cls, fields, rule=None):
+        if not issubclass(cls, tuple):
+            raise TypeError(f"{cls.__name__} is no NamedTuple")
         self.cls = cls
         self.fields = tuple(fields)
         self.rule = rule
         self.size = len(self.fields)
         self.wire_fields = 0
-        self.first_secret = self.size
+        self.secret = False
         self.integers_only = self.size > 0
         cdef FieldSpec spec
-        for index, spec in enumerate(self.fields):
+        for spec in self.fields:
             self.wire_fields += 2 if spec.kind == SIZED_TEXT else 0 if spec.optional or spec.kind == ROWS_TO_END else 1
             if spec.secret:
-                self.first_secret = min(self.first_secret, index)
-            if spec.kind not in (INT, DAY_START, DAY_END) or spec.optional or spec.choices is not None:
+                self.secret = True
+            if spec.waived_by and spec is self.fields[0]:
+                raise ValueError(f"{spec.name}: a first field can't waive its own range")
+            if spec.kind not in (INT, DAY_START, DAY_END):
+                self.integers_only = False
+            if spec.optional or spec.waived_by or spec.choices is not None:
                 self.integers_only = False
 
 
 cdef class Rows:
     """Equal rows of integers, packed: a period of 110 costs 32 bytes, and no Python object until asked for."""
 
-    cdef Shape shape
-    cdef Py_ssize_t count
+    cdef type cls
+    cdef Py_ssize_t size
+    cdef Py_ssize_t width
     cdef long long* numbers
 
-    def __cinit__(self, Shape shape, Py_ssize_t count):
-        self.shape = shape
-        self.count = count
-        self.numbers = <long long*> PyMem_Malloc(max(count * shape.size, 1) * sizeof(long long))
-        if self.numbers == NULL:
-            raise MemoryError()
+    def __init__(self):
+        raise TypeError("rows come from reading a line")
 
     def __dealloc__(self):
         PyMem_Free(self.numbers)
 
     def __len__(self):
-        return self.count
+        return self.size
 
-    def __getitem__(self, Py_ssize_t index):
-        if index < 0:
-            index += self.count
-        if not 0 <= index < self.count:
-            raise IndexError(f"row {index} of {self.count}")
-        cdef long long* row = self.numbers + index * self.shape.size
-        return self.shape.cls._make([row[column] for column in range(self.shape.size)])
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        cdef Py_ssize_t at = index
+        if at < 0:
+            at += self.size
+        if not 0 <= at < self.size:
+            raise IndexError(f"row {index} of {self.size}")
+        cdef long long* row = self.numbers + at * self.width
+        return self.cls._make([row[column] for column in range(self.width)])
 
     def __eq__(self, other):
-        return isinstance(other, (Rows, tuple, list)) and len(self) == len(other) and all(
-            mine == theirs for mine, theirs in zip(self, other, strict=True))
+        return isinstance(other, (Rows, tuple, list)) and tuple(self) == tuple(other)
 
     def __hash__(self):
         return hash(tuple(self))
@@ -148,17 +165,39 @@ cdef class Rows:
     def __repr__(self):
         return repr(tuple(self))
 
+    def index(self, *wanted):
+        return tuple(self).index(*wanted)
 
+    def count(self, row):
+        return tuple(self).count(row)
+
+
+Sequence.register(Rows)
+
+
+cdef Rows new_rows(Shape shape, Py_ssize_t count):
+    cdef Rows rows = Rows.__new__(Rows)
+    rows.numbers = <long long*> PyMem_Malloc(max(count * shape.size, 1) * sizeof(long long))
+    if rows.numbers == NULL:
+        raise MemoryError()
+    rows.cls = shape.cls
+    rows.size = count
+    rows.width = shape.size
+    return rows
+
+
+@cython.freelist(8)
 cdef class Message:
     """A parsed command: the envelope and its typed data."""
 
     cdef readonly str ip
     cdef readonly str version
-    cdef readonly int command
+    cdef readonly long long command
     cdef readonly long long timestamp
     cdef readonly str timestamp_text
     cdef readonly str pile
     cdef readonly object data
+    cdef bint has_command
 
     def __repr__(self):
         envelope = f"{self.ip!r}, {self.version!r}, {self.command}, {self.timestamp_text}, {self.pile!r}"
@@ -179,10 +218,9 @@ cdef struct Slice:
 
 
 cdef struct Context:
-    const char* pile        # the header's, for fields that must repeat it
-    Py_ssize_t pile_size
+    PyObject* pile          # the header's, borrowed, for fields that must repeat it
     long long utc_offset_s
-    bint hidden             # a secret field has begun: values stay out of errors from here on
+    bint hidden             # no value in an error: one comma too few or many puts a password in another field's place
 
 
 cdef inline Slice take(Cursor* cursor) noexcept nogil:
@@ -260,22 +298,20 @@ cdef inline bint read_day_time(Slice field, bint is_end, long long utc_offset_s,
 
 cdef inline bint has_control(Slice field) noexcept nogil:
     """A control character (C0, DEL, or C1 in its UTF-8 form) stands in the field."""
-    cdef unsigned char byte
-    cdef unsigned char before = 0
+    cdef const unsigned char* text = <const unsigned char*> field.start
     cdef Py_ssize_t index
     for index in range(field.size):
-        byte = field.start[index]
-        if byte < 0x20 or byte == 0x7F or (before == 0xC2 and 0x80 <= byte <= 0x9F):
+        if 0x20 <= text[index] < 0x7F:
+            continue
+        if text[index] < 0x80 or (text[index] == 0xC2 and index + 1 < field.size and text[index + 1] < 0xA0):
             return True
-        before = byte
     return False
 
 
 cdef str shown(Slice field):
     """A field for an error: control characters escaped, cut to a readable length."""
-    text = (<bytes> field.start[:min(field.size, SHOWN_MAX)]).decode("utf-8", "backslashreplace")
-    ellipsis = "…" if field.size > SHOWN_MAX else ""
-    return repr(text) + ellipsis
+    text = (<bytes> field.start[:field.size]).decode("utf-8", "backslashreplace")
+    return repr(text[:SHOWN_CHARACTERS]) + ("…" if len(text) > SHOWN_CHARACTERS else "")
 
 
 cdef str place(Shape shape, int index, str prefix):
@@ -304,13 +340,16 @@ cdef bint read_number(FieldSpec spec, Slice field, Context* context, long long* 
     return read_day_time(field, spec.kind == DAY_END, context.utc_offset_s, value)
 
 
-cdef long long checked_number(Shape shape, int index, str prefix, Slice field, Context* context) except? -1:
+cdef long long checked_number(Shape shape, int index, str prefix, Slice field, Context* context,
+                              tuple values) except? -1:
+    """An integer of a message whose ``values`` are read up to it."""
     cdef FieldSpec spec = <FieldSpec> shape.fields[index]
     cdef long long value = 0
     if not read_number(spec, field, context, &value):
         refuse(shape, index, prefix, field, context, MALFORMED, spec.expected)
     if value < spec.low or value > spec.high or (spec.choices is not None and value not in spec.choices):
-        refuse(shape, index, prefix, field, context, spec.range_result, spec.expected)
+        if not spec.waived_by or values[0] not in spec.waived_by:
+            refuse(shape, index, prefix, field, context, spec.range_result, spec.expected)
     return value
 
 
@@ -402,7 +441,7 @@ cdef object read_rows(Shape shape, int index, str prefix, Cursor* cursor, Contex
 
 
 cdef Rows read_packed_rows(FieldSpec spec, Shape row, str prefix, Cursor* cursor, Context* context, long long count):
-    cdef Rows rows = Rows(row, count)
+    cdef Rows rows = new_rows(row, count)
     cdef Py_ssize_t at, total = count * row.size
     cdef int column = 0
     cdef Slice field
@@ -415,7 +454,7 @@ cdef Rows read_packed_rows(FieldSpec spec, Shape row, str prefix, Cursor* cursor
             if (read_number(of, field, context, &rows.numbers[at])
                     and of.low <= rows.numbers[at] <= of.high):
                 continue
-            checked_number(row, column, f"{prefix}{spec.name}[{at // row.size}].", field, context)
+            checked_number(row, column, f"{prefix}{spec.name}[{at // row.size}].", field, context, None)
         missing(row, column, f"{prefix}{spec.name}[{at // row.size}].")
     return rows
 
@@ -426,7 +465,8 @@ cdef object missing(Shape shape, int index, str prefix):
                        f"{spec.expected}, but the message ends before it")
 
 
-cdef object read_value(Shape shape, int index, str prefix, Cursor* cursor, Context* context):
+cdef object read_value(Shape shape, int index, str prefix, Cursor* cursor, Context* context, tuple values):
+    """The field of a message whose ``values`` are read up to it."""
     cdef FieldSpec spec = <FieldSpec> shape.fields[index]
     cdef Slice field
     if spec.kind == ROWS_TO_END:
@@ -442,9 +482,7 @@ cdef object read_value(Shape shape, int index, str prefix, Cursor* cursor, Conte
             refuse(shape, index, prefix, field, context, OUT_OF_RANGE, spec.expected)
         return text
     if spec.kind == PILE:
-        if field.size != context.pile_size or memcmp(field.start, context.pile, field.size) != 0:
-            refuse(shape, index, prefix, field, context, WRONG_PILE, spec.expected)
-        return PyUnicode_DecodeUTF8(field.start, field.size, NULL)
+        return repeated_pile(shape, index, prefix, field, context)
     if spec.kind == DOUBLE:
         return read_double(shape, index, prefix, field, context)
     if spec.kind == SIZED_TEXT:
@@ -453,7 +491,15 @@ cdef object read_value(Shape shape, int index, str prefix, Cursor* cursor, Conte
         return read_sized_text(shape, index, prefix, field, cursor, context)
     if spec.kind == ROWS:
         return read_rows(shape, index, prefix, cursor, context, row_count(shape, index, prefix, field, cursor, context))
-    return checked_number(shape, index, prefix, field, context)
+    return checked_number(shape, index, prefix, field, context, values)
+
+
+cdef object repeated_pile(Shape shape, int index, str prefix, Slice field, Context* context):
+    cdef Py_ssize_t size = 0
+    cdef const char* pile = PyUnicode_AsUTF8AndSize(<object> context.pile, &size)
+    if field.size != size or memcmp(field.start, pile, size) != 0:
+        refuse(shape, index, prefix, field, context, WRONG_PILE, (<FieldSpec> shape.fields[index]).expected)
+    return <object> context.pile
 
 
 cdef long long row_count(Shape shape, int index, str prefix, Slice field, Cursor* cursor,
@@ -463,21 +509,19 @@ cdef long long row_count(Shape shape, int index, str prefix, Slice field, Cursor
     cdef long long count = checked_count(shape, index, prefix, field, context)
     cdef long long room = (cursor.end - cursor.next + 1) // spec.rows.wire_fields
     if count > room:
-        refuse(shape, index, prefix, field, context, MALFORMED, f"{spec.expected}, but the line has no room for so many")
+        refuse(shape, index, prefix, field, context, MALFORMED, f"{spec.expected}, but the line ends before that")
     return count
 
 
 cdef object read_fields(Shape shape, str prefix, Cursor* cursor, Context* context):
     """One message class or row, made of the next fields."""
-    cdef tuple values = PyTuple_New(shape.size)
+    cdef tuple values = PyType_GenericAlloc(shape.cls, shape.size)
     cdef int index
     for index in range(shape.size):
-        if index == shape.first_secret:
-            context.hidden = True
-        value = read_value(shape, index, prefix, cursor, context)
+        value = read_value(shape, index, prefix, cursor, context, values)
         Py_INCREF(value)
         PyTuple_SET_ITEM(values, index, value)
-    return tuple.__new__(shape.cls, values)
+    return values
 
 
 cdef object read_whole(Shape shape, Cursor* cursor, Context* context):
@@ -488,7 +532,8 @@ cdef object read_whole(Shape shape, Cursor* cursor, Context* context):
     if shape.rule is not None:
         fault = shape.rule(data)
         if fault is not None:
-            raise MessageError(fault[3], fault[0], fault[1], fault[2])
+            field, value, expected, result = fault
+            raise MessageError(result, field, None if context.hidden else value, expected)
     return data
 
 
@@ -509,7 +554,7 @@ cdef inline Cursor cursor_over(bytes line):
 HEADER = ("ip", "version", "command", "timestamp", "pile")
 cdef tuple HEADER_EXPECTED = (
     "text without comma or control character, in UTF-8", "text without comma or control character, in UTF-8",
-    "an integer 100..114", "an integer of 64 bits", f"1..{PILE_CHARACTERS_MAX} characters without control character",
+    "an integer 100..114", "an integer of 64 bits", f"1..{PILE_CHARACTERS} characters without control character",
 )
 
 
@@ -520,30 +565,27 @@ cdef object refuse_header(int index, Slice field, int result):
 cdef object read_header(bytes line, Cursor* cursor, Slice* fields, Message message):
     """The five fields of the envelope. ``message`` keeps what was good even where a later one is refused."""
     cdef int index
-    cdef long long command = 0
     for index in range(5):
         if not cursor.more:
             raise MessageError(MALFORMED, HEADER[index], None,
                                f"{HEADER_EXPECTED[index]}, but the message ends before it")
         fields[index] = take(cursor)
-        if index == 3 and read_int(fields[3], &message.timestamp):
+        if index == 2:
+            message.has_command = read_int(fields[2], &message.command)
+        elif index == 3 and read_int(fields[3], &message.timestamp):
             message.timestamp_text = fields[3].start[:fields[3].size].decode("ascii")
-        if index == 2 and read_int(fields[2], &command) and -2**31 <= command < 2**31:
-            message.command = <int> command
-    if PyBytes_GET_SIZE(line) > LINE_BYTES_MAX:
-        raise MessageError(MALFORMED, "message", f"{len(line)} bytes", f"at most {LINE_BYTES_MAX} bytes")
+    if PyBytes_GET_SIZE(line) > LINE_BYTES:
+        raise MessageError(MALFORMED, "message", f"{len(line)} bytes", f"at most {LINE_BYTES} bytes")
     if cursor.end[-1] == c",":
         raise MessageError(MALFORMED, "message", None, "a last character other than ','")
     message.ip = header_text(fields, 0)
     message.version = header_text(fields, 1)
-    if not read_int(fields[2], &command):
+    if not message.has_command:
         refuse_header(2, fields[2], MALFORMED)
-    if not -2**31 <= command < 2**31:
-        refuse_header(2, fields[2], NOT_SUPPORTED)
     if message.timestamp_text is None:
         refuse_header(3, fields[3], MALFORMED)
     message.pile = header_text(fields, 4)
-    if not 1 <= len(message.pile) <= PILE_CHARACTERS_MAX:
+    if not 1 <= len(message.pile) <= PILE_CHARACTERS:
         refuse_header(4, fields[4], MALFORMED)
 
 
@@ -552,10 +594,6 @@ cdef str header_text(Slice* fields, int index):
     if text is None:
         refuse_header(index, fields[index], MALFORMED)
     return text
-
-
-cdef Context context_of(Slice* header, long long utc_offset_s):
-    return Context(header[4].start, header[4].size, utc_offset_s, False)
 
 
 def pile_of(bytes line not None):
@@ -576,11 +614,10 @@ def is_ordered_day(Rows rows not None):
     cdef long long total = 0
     cdef long long start, end, following
     cdef Py_ssize_t index
-    cdef int width = rows.shape.size
-    for index in range(rows.count):
-        start = rows.numbers[index * width]
-        end = rows.numbers[index * width + 1]
-        following = rows.numbers[((index + 1) % rows.count) * width]
+    for index in range(rows.size):
+        start = rows.numbers[index * rows.width]
+        end = rows.numbers[index * rows.width + 1]
+        following = rows.numbers[(index + 1 if index + 1 < rows.size else 0) * rows.width]
         if end == start or end % DAY_S != following:
             return False
         total += end - start if end > start else end - start + DAY_S
@@ -601,44 +638,59 @@ cdef class Codec:
         cdef Cursor cursor = cursor_over(line)
         cdef Slice[5] header
         cdef Context context
+        cdef Shape shape
         cdef Message message = Message.__new__(Message)
-        message.command = -1
         try:
             read_header(line, &cursor, header, message)
             shape = self.shapes.get(message.command)
             if shape is None:
                 refuse_header(2, header[2], NOT_SUPPORTED)
-            context = context_of(header, self.utc_offset_s)
-            message.data = read_whole(<Shape> shape, &cursor, &context)
+            context = Context(<PyObject*> message.pile, self.utc_offset_s, shape.secret)
+            message.data = read_whole(shape, &cursor, &context)
         except MessageError as error:
-            error.command = message.command if message.command >= 0 else None
+            error.command = message.command if message.has_command else None
             error.timestamp_text = message.timestamp_text or "0"
             raise
         return message
 
-    def split_reply(self, bytes line not None):
-        cdef Cursor cursor = cursor_over(line)
-        cdef Slice[5] header
-        cdef Message message = Message.__new__(Message)
-        cdef list rest = []
-        cdef Slice field
-        read_header(line, &cursor, header, message)
-        while cursor.more and len(rest) < 2:
-            field = take(&cursor)
-            rest.append(read_text(field) or "")
-        return message, rest, line[cursor.next - PyBytes_AS_STRING(line):] if cursor.more else None
-
     def read_body(self, Shape shape not None, bytes body, str pile not None):
-        cdef Cursor cursor
-        cdef Context context
-        cdef bytes pile_bytes = pile.encode()
-        if body is None:
-            cursor.next = cursor.end = NULL
-            cursor.more = False
-        else:
-            cursor = cursor_over(body)
-        context = Context(PyBytes_AS_STRING(pile_bytes), PyBytes_GET_SIZE(pile_bytes), self.utc_offset_s, False)
+        cdef Context context = Context(<PyObject*> pile, self.utc_offset_s, shape.secret)
+        cdef Cursor cursor = cursor_over(b"" if body is None else body)
+        cursor.more = body is not None
         return read_whole(shape, &cursor, &context)
+
+
+def split_reply(bytes line not None):
+    cdef Cursor cursor = cursor_over(line)
+    cdef Slice[5] header
+    cdef Message message = Message.__new__(Message)
+    read_header(line, &cursor, header, message)
+    request_timestamp = take_integer(&cursor, "request_timestamp")
+    result = take_integer(&cursor, "result")
+    return message, request_timestamp, int(result), rest_of(&cursor)
+
+
+def split_result(bytes body not None):
+    cdef Cursor cursor = cursor_over(body)
+    result = take_integer(&cursor, "first_result")
+    return int(result), rest_of(&cursor)
+
+
+cdef str take_integer(Cursor* cursor, str name):
+    """The next field verbatim, an integer."""
+    cdef Slice field
+    cdef long long value = 0
+    if not cursor.more:
+        raise MessageError(MALFORMED, name, None, "an integer of 64 bits, but the message ends before it")
+    field = take(cursor)
+    if not read_int(field, &value):
+        raise MessageError(MALFORMED, name, shown(field), "an integer of 64 bits")
+    return field.start[:field.size].decode("ascii")
+
+
+cdef bytes rest_of(Cursor* cursor):
+    """The fields not yet read, None where there are none."""
+    return <bytes> cursor.next[:cursor.end - cursor.next] if cursor.more else None
 
 
 # ---- writing ----
@@ -648,14 +700,14 @@ def write_line(list fields not None):
     if line.endswith(","):
         raise MessageError(MALFORMED, "message", None, "a last field that is not empty")
     encoded = line.encode()
-    if len(encoded) > LINE_BYTES_MAX:
-        raise MessageError(MALFORMED, "message", f"{len(encoded)} bytes", f"at most {LINE_BYTES_MAX} bytes")
+    if len(encoded) > LINE_BYTES:
+        raise MessageError(MALFORMED, "message", f"{len(encoded)} bytes", f"at most {LINE_BYTES} bytes")
     return encoded
 
 
 def write_text(str name not None, value, str expected not None, bint secret=False):
     if not isinstance(value, str) or "," in value or not is_clean(value):
-        raise MessageError(MALFORMED, name, None if secret else repr(value)[:SHOWN_MAX], expected)
+        raise MessageError(MALFORMED, name, None if secret else repr(value)[:SHOWN_CHARACTERS], expected)
     return value
 
 
@@ -673,16 +725,17 @@ def write_fields(Shape shape not None, values, str pile not None, str prefix="")
     cdef FieldSpec spec
     for spec, value in zip(shape.fields, values, strict=True):
         if value is not None or not spec.optional:
-            fields.extend(write_value(spec, value, pile, prefix + spec.name))
+            fields.extend(write_value(spec, value, pile, prefix + spec.name, values[0] in spec.waived_by))
     return fields
 
 
-cdef list write_value(FieldSpec spec, value, str pile, str name):
+cdef list write_value(FieldSpec spec, value, str pile, str name, bint waived):
     if spec.kind == ROWS or spec.kind == ROWS_TO_END:
         return write_rows(spec, value, pile, name)
     if spec.kind == SIZED_TEXT:
         if not isinstance(value, str) or not value or not is_clean(value):
-            raise MessageError(MALFORMED, name, repr(value)[:SHOWN_MAX], "text without control character, not empty")
+            raise MessageError(MALFORMED, name, repr(value)[:SHOWN_CHARACTERS],
+                               "text without control character, not empty")
         return [str(len(value.encode())), value]
     if spec.kind == TEXT:
         text = write_text(name, value, spec.expected, spec.secret)
@@ -691,16 +744,16 @@ cdef list write_value(FieldSpec spec, value, str pile, str name):
         return [text]
     if spec.kind == PILE:
         if value != pile:
-            raise MessageError(WRONG_PILE, name, repr(value)[:SHOWN_MAX], f"{spec.expected}, {pile!r}")
+            raise MessageError(WRONG_PILE, name, repr(value)[:SHOWN_CHARACTERS], f"{spec.expected}, {pile!r}")
         return [value]
     if spec.kind == DOUBLE:
         return [write_double(spec, value, name)]
-    return [write_number(spec, value, name)]
+    return [write_number(spec, value, name, waived)]
 
 
 cdef list write_rows(FieldSpec spec, rows, str pile, str name):
     if not isinstance(rows, (tuple, list, Rows)):
-        raise MessageError(MALFORMED, name, repr(rows)[:SHOWN_MAX], "a list of rows")
+        raise MessageError(MALFORMED, name, repr(rows)[:SHOWN_CHARACTERS], "a list of rows")
     if len(rows) < spec.low:
         raise MessageError(OUT_OF_RANGE, name, str(len(rows)), f"at least {spec.low} rows")
     cdef list fields = [] if spec.kind == ROWS_TO_END else [str(len(rows))]
@@ -711,21 +764,24 @@ cdef list write_rows(FieldSpec spec, rows, str pile, str name):
 
 cdef str write_double(FieldSpec spec, value, str name):
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MessageError(MALFORMED, name, repr(value)[:SHOWN_MAX], spec.expected)
+        raise MessageError(MALFORMED, name, repr(value)[:SHOWN_CHARACTERS], spec.expected)
     low, high = spec.limits
     if not low <= value <= high:
-        raise MessageError(OUT_OF_RANGE, name, repr(value)[:SHOWN_MAX], spec.expected)
+        raise MessageError(OUT_OF_RANGE, name, repr(value)[:SHOWN_CHARACTERS], spec.expected)
     return format(Decimal(repr(value)), "f")  # repr alone would write 1e-07, which the wire does not know
 
 
-cdef str write_number(FieldSpec spec, value, str name):
+cdef str write_number(FieldSpec spec, value, str name, bint waived):
     if isinstance(value, bool) or not isinstance(value, int):
-        raise MessageError(MALFORMED, name, repr(value)[:SHOWN_MAX], spec.expected)
-    if not spec.low <= value <= spec.high or (spec.choices is not None and value not in spec.choices):
-        raise MessageError(spec.range_result, name, repr(value)[:SHOWN_MAX], spec.expected)
+        raise MessageError(MALFORMED, name, repr(value)[:SHOWN_CHARACTERS], spec.expected)
+    fits = spec.low <= value <= spec.high and (spec.choices is None or value in spec.choices)
+    if not fits and not waived:
+        raise MessageError(spec.range_result, name, repr(value)[:SHOWN_CHARACTERS], spec.expected)
     if spec.kind == INT:
         return str(value)
     if spec.kind == DAY_END and value % 60 == 59:
         raise MessageError(OUT_OF_RANGE, name, str(value),
                            "the second after the last: an end at :59 is inclusive on the wire")
+    if spec.kind == DAY_END and value % 60 == 0:
+        value -= 1  # a full minute is written inclusive, as the platform's document does: 12:59:59
     return f"{value // 3600:02}:{value // 60 % 60:02}:{value % 60:02}"

@@ -118,7 +118,7 @@ class SetHeartbeat(NamedTuple):
     timeout_s: Annotated[int, Int("timeout, at least the period", low=1)]
 
     def fault(self) -> Fault | None:
-        """A timeout shorter than the period would always strike."""
+        """The timeout is at least the period: a shorter one would always strike."""
         if self.timeout_s < self.period_s:
             return Fault("timeout_s", str(self.timeout_s), f"at least period_s, {self.period_s}")
         return None
@@ -140,7 +140,7 @@ class ConfigureSite(NamedTuple):
     parking_bay: Annotated[int, Int("停车位号, parking bay number")]
     station: Annotated[str, Text("number of the station")]
     region: Annotated[str, Text("number of the region")]
-    operation: Annotated[int, Choice({1: "private, closed", 2: "private, open", 3: "public, free", 4: "public, paid"})]
+    operation: Annotated[int, Choice({1: "private closed", 2: "private open", 3: "public free", 4: "public paid"})]
 
 
 class Period(NamedTuple):
@@ -157,7 +157,7 @@ class SetTariff(NamedTuple):
 
     template: Annotated[str, Text("template id")]
     gun: Annotated[int, Gun(whole_pile=True)]
-    periods: Annotated[Sequence[Period], Repeat(Period, least=1)]
+    periods: Annotated[Sequence[Period], Repeat(Period, "the day's periods", least=1)]
 
     def fault(self) -> Fault | None:
         """The periods cover the day exactly once."""
@@ -198,19 +198,19 @@ class GunState(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The pile's state; also sent unasked every report period."""
+    """The pile's state."""
 
     uptime_s: Annotated[int, Int("since the agent's start", low=0)]
-    guns: Annotated[Sequence[GunState], Repeat(GunState)]
+    guns: Annotated[Sequence[GunState], Repeat(GunState, "one row per gun")]
 
 
 class ChargeReply(NamedTuple):
-    """How a start or stop came out. Also sent unasked when a charge ends by itself."""
+    """How a start or stop came out."""
 
     gun: Annotated[int, Gun()]
     order: Annotated[str, Text("order number")]
     status: Annotated[int, Choice(STATUSES)]
-    stop_reason: Annotated[int | None, Int("stop reason; only once a charge has ended", low=1, optional=True)] = None
+    stop_reason: Annotated[int | None, Int("only once a charge has ended", low=1, optional=True)] = None
 
 
 class ReserveReply(NamedTuple):
@@ -230,7 +230,7 @@ class ReservationReply(NamedTuple):
     account: Annotated[str, Text("account")]
     start_s: Annotated[int, Int("begin, epoch seconds", low=0)]
     end_s: Annotated[int, Int("end, epoch seconds", low=0)]
-    left_s: Annotated[int, Int("seconds left", low=0)]
+    left_s: Annotated[int, Int("time left", low=0)]
 
 
 class RecordsSummary(NamedTuple):
@@ -267,14 +267,14 @@ class ChargingRecord(NamedTuple):
     meter_start_wh: Annotated[int, Int("meter at the begin", low=0)]
     meter_end_wh: Annotated[int, Int("meter at the end", low=0)]
     energy_wh: Annotated[int, Int("energy", low=0)]
-    stop_reason: Annotated[int, Int("stop reason", low=1)]
+    stop_reason: Annotated[int, Int("why it ended", low=1)]
     electricity_fen: Annotated[int, Int("electricity amount", low=0)]
     service_fen: Annotated[int, Int("service amount", low=0)]
     total_fen: Annotated[int, Int("sum of both", low=0)]
     free_used_fen: Annotated[int, Int("part paid from the free amount", low=0)]
     offline: Annotated[int, Choice(FLAG, "started without the platform")]
     template: Annotated[str, Text("tariff template")]
-    segments: Annotated[Sequence[Segment], Repeat(Segment)]
+    segments: Annotated[Sequence[Segment], Repeat(Segment, "one row per tariff period that the charge touched")]
 
 
 class ProcessRecord(NamedTuple):
@@ -286,13 +286,13 @@ class ProcessRecord(NamedTuple):
     order: Annotated[str, Text("order number")]
     gun: Annotated[int, Gun()]
     at_ms: Annotated[int, Int("time, epoch", low=0)]
-    voltage_dv: Annotated[int, Int("voltage, 0.1 V")]
-    current_da: Annotated[int, Int("current, 0.1 A")]
-    power_w: Annotated[int, Int("power, W")]
-    soc_pct: Annotated[int, Int("state of charge, %")]
+    voltage_dv: Annotated[int, Int("voltage")]
+    current_da: Annotated[int, Int("current")]
+    power_w: Annotated[int, Int("power")]
+    soc_pct: Annotated[int, Int("state of charge")]
     energy_wh: Annotated[int, Int("energy so far", low=0)]
     total_fen: Annotated[int, Int("amount so far", low=0)]
-    temperature_dc: Annotated[int, Int("temperature, 0.1 °C")]
+    temperature_dc: Annotated[int, Int("temperature")]
 
 
 class EventRecord(NamedTuple):
@@ -339,7 +339,7 @@ class TariffReply(NamedTuple):
 
 
 class UpdateReport(NamedTuple):
-    """How far an upgrade is; also sent unasked at each change."""
+    """How far an upgrade is."""
 
     record_id: Annotated[str, Text("record id of the upgrade")]
     version: Annotated[str, Text("version")]
@@ -358,7 +358,7 @@ class Versions(NamedTuple):
     """The versions of the agent and of every device behind it."""
 
     agent: Annotated[str, Text("version of the agent")]
-    devices: Annotated[Sequence[DeviceVersionRow], Repeat(DeviceVersionRow, to_end=True)]
+    devices: Annotated[Sequence[DeviceVersionRow], Repeat(DeviceVersionRow, "one row per device", to_end=True)]
 
 
 class UpgradeReply(NamedTuple):
@@ -386,6 +386,8 @@ class Command:
     example: str  # the fields after the pile number
     reply_example: str  # the fields after the result
     expires: bool = False  # refused once older than command_ttl
+    purpose: str = ""  # of a command without data; else its message class says it
+    note: str = ""  # what its fields alone do not tell
 
     @property
     def name(self) -> str:
@@ -394,25 +396,75 @@ class Command:
 
 
 RECORDS = (RecordsSummary, ChargingRecord, ProcessRecord, EventRecord, AlarmRecord)
+RECORD_EXAMPLES = {
+    ChargingRecord: "1,1,12,20261122000001,1,U1001,1,1795305600000,1795309200000,500000,507200,7200,3,720,360,1080,0,0,T7,"
+                    "1,1795305600000,1795309200000,7200,100000,50000,720,360",
+    ProcessRecord: "2,1,12,20261122000001,1,1795305660000,4012,318,12758,55,212,31,285",
+    EventRecord: "3,1,12,4711,1795305600000,0,5,agent started",
+    AlarmRecord: "4,1,12,4712,1795305600000,1,2,1,over-temperature",
+}  # fmt: skip
 
 _TABLE = (
-    Command(100, "heartbeat", Empty, (Heartbeat,), "", "3600,2,1,4,2,1"),
-    Command(101, "start or stop", StartStop, (ChargeReply,), "1,0000012345,1,U1001,10000,5000,0,20261122000001", "1,20261122000001,4"),
+    Command(
+        100, "heartbeat", Empty, (Heartbeat,), "", "3600,2,1,4,2,1",
+        purpose="Ask for the pile's state.",
+        note="Also sent unasked every report period (107).",
+    ),
+    Command(
+        101, "start or stop", StartStop, (ChargeReply,),
+        "1,0000012345,1,U1001,10000,5000,0,20261122000001", "1,20261122000001,4",
+        note="A start is answered 1 ACCEPTED at once, then 0 OK when current may flow, or an error such as 29 START_TIMEOUT. "
+        "A stop ignores the money and goes by `order`; its reply adds the stop reason. The reply is also sent unasked when "
+        "a charge ends by itself.",
+    ),
     Command(102, "reserve", Reserve, (ReserveReply,), "1,U1001,1,1795305600,1795309200", "1,U1001,1795305600,1795309200"),
     Command(103, "query reservation", QueryReservation, (ReservationReply,), "1", "1,1,U1001,1795305600,1795309200,1800"),
-    Command(104, "query records", QueryRecords, RECORDS, "1", "1,12"),
-    Command(105, "query delivery", Empty, (ReplayReport,), "", "1,12,12"),
-    Command(106, "configure", Configure, (Empty,),
-            "3,32,2,1,100,2,1000,1,admin,secret,30,127.0.0.1,1883,2,10,https://a/,1,12,https://b,,1,2", ""),
-    Command(107, "set heartbeat", SetHeartbeat, (SetHeartbeat,), "30,90", "30,90"),
-    Command(108, "reboot", Reboot, (Reboot,), "0", "0", expires=True),
+    Command(
+        104, "query records", QueryRecords, RECORDS, "1", "1,12",
+        note="The first reply is 1 ACCEPTED with the number of records; then comes one message per record, with result 0. "
+        "Where there is none the answer is 30 NO_RECORD. A record is also sent unasked when it closes.",
+    ),
+    Command(
+        105, "query delivery", Empty, (ReplayReport,), "", "1,12,12",
+        purpose="Ask how the last 104 went.",
+        note="If there was none the answer is 30 NO_RECORD.",
+    ),
+    Command(
+        106, "configure", Configure, (Empty,),
+        "3,32,2,1,100,2,1000,1,admin,secret,30,127.0.0.1,1883,2,10,https://a/,1,12,https://b,,1,2", "",
+    ),
+    Command(
+        107, "set heartbeat", SetHeartbeat, (SetHeartbeat,), "30,90", "30,90",
+        note="Until the first 107 the period is 30 s and the timeout 90 s.",
+    ),
+    Command(
+        108, "reboot", Reboot, (Reboot,), "0", "0", expires=True,
+        note="While a gun concerned is charging the first reply is 2 DEFERRED. 0 OK is sent before the reboot.",
+    ),
     Command(109, "configure site", ConfigureSite, (Empty,), "1,121.4737,31.2304,12,3,ST01,310000,4", ""),
-    Command(110, "set tariff", SetTariff, (TariffReply,),
-            "T7,0,2,06:00:00,21:59:59,100000,50000,22:00:00,05:59:59,40000,30000", "T7,0,0"),
-    Command(111, "query update", Empty, (UpdateReport,), "", "R9,1.2.0,2,40"),
-    Command(112, "query versions", Empty, (Versions,), "", "0.1.0,board,3.2.1"),
-    Command(113, "upgrade", Upgrade, (UpgradeReply,), "127.0.0.1:2121,pile,secret,1,0.1.0,R9", "R9,1", expires=True),
-    Command(114, "upgrade package", UpgradePackage, (PackageReply,), "0.2.0,R9,/firmware/pile-0.2.0.bundle,1024", "R9,0.2.0", expires=True),
+    Command(
+        110, "set tariff", SetTariff, (TariffReply,),
+        "T7,0,2,06:00:00,21:59:59,100000,50000,22:00:00,05:59:59,40000,30000", "T7,0,0",
+        note="An order keeps the tariff it started with.",
+    ),
+    Command(
+        111, "query update", Empty, (UpdateReport,), "", "R9,1.2.0,2,40",
+        purpose="Ask how far an upgrade is.",
+        note="Also sent unasked whenever the state changes.",
+    ),
+    Command(
+        112, "query versions", Empty, (Versions,), "", "0.1.0,board,3.2.1",
+        purpose="Ask for the versions of the agent and of every device behind it.",
+    ),
+    Command(
+        113, "upgrade", Upgrade, (UpgradeReply,), "127.0.0.1:2121,pile,secret,1,0.1.0,R9", "R9,1", expires=True,
+        note="With need 1 the pile waits for the 114 of the same record id.",
+    ),
+    Command(
+        114, "upgrade package", UpgradePackage, (PackageReply,),
+        "0.2.0,R9,/firmware/pile-0.2.0.bundle,1024", "R9,0.2.0", expires=True,
+        note="Without a 113 before it the answer is 50 NO_CREDENTIALS. 111 tells the progress.",
+    ),
 )  # fmt: skip
 
 COMMANDS = {command.number: command for command in _TABLE}

@@ -6,7 +6,7 @@ turns such a class into the compiled form that the codec reads and writes by.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from agent.protocol.results import Result
 from cext.message import FieldKind, FieldSpec, Shape
@@ -71,7 +71,7 @@ class Gun:
 class InnerPile:
     """The header's pile number once more."""
 
-    doc: str = "the header's pile number once more"
+    doc: str = "the pile number once more"
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,4 @@ def _spec(name: str, kind: Kind) -> FieldSpec:
             return FieldSpec(name, FieldKind.SIZED_TEXT, expected, 1, INT64_MAX)
         case Repeat(row=row, least=least, to_end=to_end):
             kind_number = FieldKind.ROWS_TO_END if to_end else FieldKind.ROWS
-            return FieldSpec(name, kind_number, expected, least, INT64_MAX, rows=_row_shape(row))
-
-
-def _row_shape(row: Any) -> Shape:
-    return shape_of(row)
+            return FieldSpec(name, kind_number, expected, least, INT64_MAX, rows=shape_of(row))

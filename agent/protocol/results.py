@@ -111,6 +111,20 @@ class GunStatus(IntEnum):
     UPDATING = 10
 
 
+STATUS_MEANINGS = {
+    GunStatus.IDLE: "no car plugged in",
+    GunStatus.PLUGGED: "a car is plugged in and does not charge",
+    GunStatus.STARTING: "a start was taken; current may not flow yet",
+    GunStatus.CHARGING: "current may flow",
+    GunStatus.STOPPING: "a stop was taken; current still flows",
+    GunStatus.ENDED: "the charge has ended, the car is still plugged in",
+    GunStatus.RESERVED: "an account holds a reservation that has begun",
+    GunStatus.OUT_OF_SERVICE: "taken out of service, or its device does not answer",
+    GunStatus.FAULT: "a fault keeps it from charging",
+    GunStatus.UPDATING: "its firmware is being updated",
+}
+
+
 class StopReason(IntEnum):
     """Why a charge ended."""
 
@@ -128,6 +142,22 @@ class StopReason(IntEnum):
     TIME = 12
 
 
+STOP_REASON_MEANINGS = {
+    StopReason.PLATFORM: "stopped by the platform (101 type 2)",
+    StopReason.APP: "stopped by the app (101 type 4)",
+    StopReason.FULL: "the car is full",
+    StopReason.AMOUNT_REACHED: "the money is used up",
+    StopReason.UNPLUGGED: "the plug was pulled",
+    StopReason.EMERGENCY_STOP: "the emergency stop was pressed",
+    StopReason.FAULT: "a fault of the gun or the pile",
+    StopReason.DEVICE_SILENT: "the power electronics stopped answering",
+    StopReason.OFFLINE_NOT_ALLOWED: "the link was lost, and 106 forbids charging without it",
+    StopReason.POWER_LOST: "the power failed; the bill is from the last checkpoint",
+    StopReason.NO_CURRENT: "no current flowed for too long",
+    StopReason.TIME: "the time allowed is over",
+}
+
+
 class UpdateState(IntEnum):
     """How far an update is (reply of 111); from 10 on it is the error's ``Result``."""
 
@@ -138,3 +168,14 @@ class UpdateState(IntEnum):
     INSTALLING = 4
     RESTARTING = 5
     DONE = 6
+
+
+UPDATE_MEANINGS = {
+    UpdateState.NONE: "no update was ordered",
+    UpdateState.WAITING: "waits until the pile is idle",
+    UpdateState.DOWNLOADING: "the file is being fetched",
+    UpdateState.VERIFYING: "its signatures are being checked",
+    UpdateState.INSTALLING: "it is being installed",
+    UpdateState.RESTARTING: "the new version is starting its trial",
+    UpdateState.DONE: "the new version runs",
+}
