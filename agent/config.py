@@ -1,19 +1,26 @@
 """Reading the configuration file by its table of keys (agent/config_keys.py), every fault named at once."""
 
+import os
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agent.config_keys import BY_NAME, REQUIRED, Key, Section
-from agent.link.config import LinkConfig, TlsConfig
+from agent.journal import Retention
+from agent.link.config import LinkConfig, ServerTiming, TlsConfig
 from agent.pile.money import Price
+from agent.pile.parameters import Server
 from agent.pile.state import PileConfig
 from agent.power.config import DeviceConfig, LineConfig
 from agent.power.profile import Profile, ProfileError, load_profile
 from agent.protocol.offset import utc_offset_s
+from agent.protocol.results import RecordType
 from agent.version import VERSION
+
+CURRENT_MAX_DA = 65535  # where no device says otherwise
+SOCKET_PATH_MAX = 107  # sun_path of unix(7), less its closing zero
 
 
 class ConfigError(Exception):
@@ -30,6 +37,7 @@ class Config:
 
     pile: PileConfig
     link: LinkConfig
+    servers: ServerTiming
     lines: tuple[LineConfig, ...]
     ip: str
     api_version: str
@@ -38,6 +46,12 @@ class Config:
     socket: Path
     reboot_command: tuple[str, ...]
     log_level: str
+    retention: Mapping[int, Retention]  # by record type
+    replay_per_s: int
+
+    @property
+    def journal(self) -> Path:
+        return self.data_dir / "journal.db"
 
 
 def load_config(path: Path) -> Config:
@@ -60,23 +74,25 @@ class _Reader:
         self._faults: list[str] = []
 
     def config(self) -> Config:
-        self._refuse_unknown(self._tree, ("pile", "broker", "line", "charging"), "")
+        self._refuse_unknown(self._tree, ("pile", "broker", "line", "charging", "records"), "")
         pile = self._table("pile", self._tree)
         broker = self._table("broker", self._tree, ("tls",))
         charging = self._table("charging", self._tree)
+        records = self._table("records", self._tree)
+        faults_before = len(self._faults)
         lines = tuple(self._lines())
-        guns = self._guns(lines)
-        link = self._made(lambda: self._link(pile, broker))
-        for directory in (Path(pile["data_dir"]), Path(pile["socket"]).parent) if not self._faults else ():
-            if not directory.is_dir():
-                self._fault("pile", "data_dir or socket", str(directory), "a directory that exists")
-        if not all(isinstance(word, str) for word in pile["reboot_command"] or ()):
+        if len(self._faults) == faults_before:
+            self._check_together(lines)
+        link = self._link(pile, broker)
+        self._check_paths(pile)
+        if not all(isinstance(word, str) for word in pile["reboot_command"]):
             self._fault("pile", "reboot_command", pile["reboot_command"], "a list of texts")
-        if self._faults or link is None:
+        if self._faults:
             raise ConfigError(self._faults)
         return Config(
-            pile=_pile_config(pile, charging, guns, min(line.watchdog_s for line in lines)),
+            pile=replace(_pile_config(pile, charging, lines), broker=Server(link.host, link.port)),
             link=link,
+            servers=ServerTiming(broker["trial_timeout_s"], broker["fallback_s"]),
             lines=lines,
             ip=pile["ip"],
             api_version=pile["version"],
@@ -85,7 +101,17 @@ class _Reader:
             socket=Path(pile["socket"]),
             reboot_command=tuple(pile["reboot_command"]),
             log_level=pile["log_level"],
+            retention=_retention(records),
+            replay_per_s=records["replay_per_s"],
         )
+
+    def _check_paths(self, pile: dict[str, Any]) -> None:
+        if not Path(pile["data_dir"]).is_dir():
+            self._fault("pile", "data_dir", pile["data_dir"], "a directory that exists")
+        if not Path(pile["socket"]).parent.is_dir():
+            self._fault("pile", "socket", pile["socket"], "a path in a directory that exists")
+        if len(os.fsencode(pile["socket"])) > SOCKET_PATH_MAX:
+            self._fault("pile", "socket", pile["socket"], f"at most {SOCKET_PATH_MAX} bytes, as the system allows")
 
     def _link(self, pile: dict[str, Any], broker: dict[str, Any]) -> LinkConfig:
         return LinkConfig(
@@ -104,19 +130,26 @@ class _Reader:
         )
 
     def _password(self, broker: dict[str, Any]) -> str | None:
-        if not broker["password_file"]:
-            return broker["password"] or None
+        password = self._password_in_file(broker["password_file"]) or broker["password"] or None
+        if password and not broker["username"]:
+            self._fault("broker", "username", broker["username"], "the user whose password is given")
+        return password
+
+    def _password_in_file(self, path: str) -> str:
+        if not path:
+            return ""
         try:
-            return Path(broker["password_file"]).read_text(encoding="utf-8").split("\n", 1)[0]
-        except (OSError, UnicodeDecodeError) as error:
-            self._fault("broker", "password_file", broker["password_file"], f"a readable file ({error})")
-            return None
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8
+            self._fault("broker", "password_file", path, f"a readable file of UTF-8 ({error})")
+            return ""
+        return text.split("\n", 1)[0].rstrip("\r")
 
     def _tls(self) -> TlsConfig | None:
-        tree = self._tree.get("broker", {}).get("tls")
-        if tree is None:
+        broker = self._tree.get("broker")
+        if not isinstance(broker, dict) or "tls" not in broker:
             return None
-        tls = self._table("tls", {"tls": tree}, section=BY_NAME["broker.tls"])
+        tls = self._table("broker.tls", {"broker.tls": broker["tls"]})
         for name, file in tls.items():
             if file and not Path(file).is_file():
                 self._fault("broker.tls", name, file, "a file that exists")
@@ -135,7 +168,7 @@ class _Reader:
             place = f"{where}.device[{number}]"
             values = self._values(BY_NAME["line.device"], tree, place)
             profile = self._profile(values["profile"], place)
-            guns = values["guns"] if isinstance(values["guns"], list) else []
+            guns = values["guns"]
             if not guns or not all(type(gun) is int and gun >= 1 for gun in guns):
                 self._fault(place, "guns", guns, "a list of gun numbers from 1")
             elif profile is not None and len(guns) > profile.guns:
@@ -150,35 +183,31 @@ class _Reader:
             self._faults += [f"{self._path}: {where}.profile: {fault}" for fault in error.faults]
             return None
 
-    def _guns(self, lines: tuple[LineConfig, ...]) -> int:
-        """How many guns there are: the devices' numbers must be 1..n, each once; units and ports once too."""
+    def _check_together(self, lines: tuple[LineConfig, ...]) -> None:
+        """The devices' gun numbers must be 1..n, each once; units, ports and names once too."""
         guns = sorted(gun for line in lines for device in line.devices for gun in device.guns)
         if guns != list(range(1, len(guns) + 1)):
             self._fault("line.device", "guns", guns, f"all devices together to have each of 1..{len(guns)} once")
         for line in lines:
-            units = [device.unit for device in line.devices]
-            if len(set(units)) != len(units):
-                self._fault("line.device", "unit", units, f"each unit once on {line.port}")
-        ports = [line.port for line in lines]
-        names = [device.name for line in lines for device in line.devices]
-        for key, values in (("line.port", ports), ("line.device.name", names)):
-            if len(set(values)) != len(values):
-                self._fault("", key, values, "each once")
-        return len(guns)
+            self._check_once("line.device", "unit", [device.unit for device in line.devices], f" on {line.port}")
+        self._check_once("line", "port", [line.port for line in lines])
+        self._check_once("line.device", "name", [device.name for line in lines for device in line.devices])
+
+    def _check_once(self, where: str, name: str, values: list[Any], of: str = "") -> None:
+        if len(set(values)) != len(values):
+            self._fault(where, name, values, f"each once{of}")
 
     # ---- tables and values ----
 
-    def _table(
-        self, name: str, tree: dict[str, Any], inner: tuple[str, ...] = (), section: Section | None = None
-    ) -> dict[str, Any]:
-        section = section or BY_NAME[name]
+    def _table(self, name: str, tree: dict[str, Any], inner: tuple[str, ...] = ()) -> dict[str, Any]:
+        section = BY_NAME[name]
         if name not in tree and not section.optional:
             self._faults.append(f"{self._path}: [{name}] is missing: {section.doc}")
         found = tree.get(name, {})
         if not isinstance(found, dict):
             self._fault("", name, found, "a table")
             found = {}
-        return self._values(section, found, section.name, inner)
+        return self._values(section, found, name, inner)
 
     def _array(self, tree: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
         found = tree.get(name, [])
@@ -216,27 +245,35 @@ class _Reader:
         place = f"{where}.{name}" if where else name
         self._faults.append(f"{self._path}: {place} = {value!r}: expected {expected}")
 
-    def _made(self, make: Callable[[], LinkConfig]) -> LinkConfig | None:
-        try:
-            return make()
-        except ValueError as error:
-            self._faults.append(f"{self._path}: broker: {error}")
-            return None
-
 
 _LINE_FIELDS = ("port", "baud", "parity", "stop_bits", "local_echo", "poll_ms", "statistics_ms", "watchdog_s", "tries")
 
 
-def _pile_config(pile: dict[str, Any], charging: dict[str, Any], guns: int, watchdog_s: int) -> PileConfig:
+def _pile_config(pile: dict[str, Any], charging: dict[str, Any], lines: tuple[LineConfig, ...]) -> PileConfig:
     price = Price(charging["price"], charging["service_fee"]) if charging["price"] >= 0 else None
     seconds = {key: charging[key] for key in ("command_ttl_s", "start_timeout_s", "stop_timeout_s", "silence_limit_s")}
     return PileConfig(
         pile=pile["number"],
-        guns=guns,
+        guns=sum(len(device.guns) for line in lines for device in line.devices),
         price=price,
         current_limit_da=charging["current_limit_a"] * 10,
+        current_range_da=_current_range_da(lines),
         stop_latency_ms=charging["stop_latency_ms"],
-        feed_period_s=max(watchdog_s // 3, 1),
+        utc_offset_s=utc_offset_s(pile["utc_offset"]),
+        max_power_w=charging["max_power_kw"] * 1000,
+        feed_period_s=min(line.watchdog_s for line in lines) // 3,
         version=VERSION,
         **seconds,
     )
+
+
+def _retention(records: dict[str, Any]) -> dict[int, Retention]:
+    names = {record_type: record_type.name.lower() for record_type in RecordType}
+    return {one: Retention(records[f"{name}_rows"], records[f"{name}_days"]) for one, name in names.items()}
+
+
+def _current_range_da(lines: tuple[LineConfig, ...]) -> tuple[int, int]:
+    """The current limits that every device with such a register can keep."""
+    profiles = [device.profile for line in lines for device in line.devices]
+    ranges = [limits for profile in profiles if (limits := profile.range_of("gun", "current_limit")) is not None]
+    return max([low for low, _ in ranges], default=0), min([high for _, high in ranges], default=CURRENT_MAX_DA)

@@ -33,11 +33,7 @@ class ControlServer:
         self._poller = poller
         self._snapshot = snapshot
         self._clients: dict[int, _Client] = {}
-        path.unlink(missing_ok=True)  # a socket left by a killed agent; a living one holds the journal's lock
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._server.bind(str(path))
-        os.chmod(path, 0o660)
-        self._server.listen(CLIENTS_MOST)
+        self._server = _listening(path)
         poller.register(self._server.fileno(), select.EPOLLIN, self._accept)
 
     def push(self) -> None:
@@ -62,11 +58,10 @@ class ControlServer:
             return  # the client has gone already
         sock.setblocking(False)
         client = _Client(sock)
-        if len(self._clients) >= CLIENTS_MOST:
-            sock.close()
-            return
         self._clients[sock.fileno()] = client
         self._poller.register(sock.fileno(), select.EPOLLIN, partial(self._read, client))
+        if len(self._clients) > CLIENTS_MOST:
+            self._refuse(client, f"{CLIENTS_MOST} clients are connected already")
 
     def _read(self, client: _Client, _events: int) -> None:
         try:
@@ -82,8 +77,7 @@ class ControlServer:
     def _answer(self, client: _Client, request: bytes) -> None:
         client.request = b""
         if request not in (b"status", b"watch"):
-            self._send(client, b'{"error": "expected status or watch"}\n')
-            self._drop(client)
+            self._refuse(client, "expected status or watch")
             return
         client.is_watching = request == b"watch"
         self._send(client, self._line())
@@ -92,6 +86,10 @@ class ControlServer:
 
     def _line(self) -> bytes:
         return json.dumps(self._snapshot(), ensure_ascii=False).encode() + b"\n"
+
+    def _refuse(self, client: _Client, why: str) -> None:
+        self._send(client, json.dumps({"error": why}).encode() + b"\n")
+        self._drop(client)
 
     def _send(self, client: _Client, line: bytes) -> None:
         try:
@@ -104,3 +102,18 @@ class ControlServer:
         if self._clients.pop(client.sock.fileno(), None) is not None:
             self._poller.unregister(client.sock.fileno())
             client.sock.close()
+
+
+def _listening(path: Path) -> socket.socket:
+    """A listening socket at ``path``. Raises ``OSError`` naming it."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if path.is_socket():  # left by a killed agent; a living one holds the journal's lock
+            path.unlink()
+        server.bind(str(path))
+        os.chmod(path, 0o660)
+        server.listen(CLIENTS_MOST)
+    except OSError as error:
+        server.close()
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    return server

@@ -4,28 +4,45 @@ then does anything happen outside."""
 import hashlib
 import logging
 import subprocess
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import replace
 
 from agent.clock import now
 from agent.config import Config
 from agent.journal import FirstOutcome, Journal, JournalError
-from agent.link.link import Link
 from agent.outbox import Outbox
-from agent.pile.actions import Action, Note, RebootHost, Reply, Report
+from agent.pile.actions import (
+    Action,
+    Conclude,
+    Kept,
+    RebootHost,
+    Record,
+    Reply,
+    Report,
+    StopGun,
+    TryServer,
+    UseServer,
+)
 from agent.pile.core import handle
 from agent.pile.durable import changed_parts
-from agent.pile.events import Commanded, Event, Refused, Repeated
+from agent.pile.events import Commanded, Event, Measured, Refused, Repeated, Replayed, Stored, Ticked
 from agent.pile.state import PileState, Request
 from agent.power.bus import Bus
 from agent.protocol.codec import NOT_ASKED, Codec
+from agent.protocol.records import record_outcome
 from agent.protocol.results import Result
+from agent.secret import hashed, may_carry_secret, slow_digest
+from agent.uplink import Uplink
 from cext.message import MessageError, pile_of
 
 log = logging.getLogger(__name__)
 
 KEY_BYTES = 16
-NOTED_AS = {"device-silent": logging.ERROR, "stop-failed": logging.ERROR, "fault-raised": logging.WARNING,
-            "start-failed": logging.WARNING, "charge-without-order": logging.WARNING}  # fmt: skip
+HEADER_SHOWN = 64
+UNDONE_MOST = 1000
+COMES_AGAIN = (Measured, Ticked, Replayed)  # events whose next one says it anew
+CONFIGURE = 106
+QUERY_RECORDS = 104  # a record nobody asked for goes out as its report
 
 
 class Desk:
@@ -39,10 +56,12 @@ class Desk:
         self._codec = Codec(config.utc_offset_s)
         self._journal = journal
         self._bus = bus
-        self._link: Link
+        self._undone: deque[Event] = deque(maxlen=UNDONE_MOST)
+        self._can_store = True
+        self._link: Uplink
         self._outbox: Outbox
 
-    def connect(self, link: Link, outbox: Outbox) -> None:
+    def connect(self, link: Uplink, outbox: Outbox) -> None:
         """The way out; it needs ``message_came`` and ``happened`` first."""
         self._link, self._outbox = link, outbox
 
@@ -55,7 +74,7 @@ class Desk:
         try:
             self._command_came(payload, command_key(payload))
         except JournalError as error:
-            log.error("a command could not be stored: %s", error)
+            self._not_stored(error)
             return False
         return True
 
@@ -63,24 +82,35 @@ class Desk:
         first = self._journal.seen(key)
         event = self._event(payload, key.hex())
         if first is not None:
-            self._turn(Repeated(event.request, _outcome_of(first)), None)
+            self._carry_out(*self._settle(Repeated(event.request, _outcome_of(first)), None))
             return
         try:
-            self._turn(event, payload)
+            settled = self._settle(self._without_password(event), payload)
         except JournalError:
             raise
         except Exception:  # a bug: were the command not acknowledged, it would come again for ever
             log.exception("command %d at %s could not be handled", event.request.command, event.request.timestamp)
-            self._turn(Refused(event.request, Result.INTERNAL, "the agent could not handle this command"), payload)
+            refusal = Refused(event.request, Result.INTERNAL, "the agent could not handle this command")
+            settled = self._settle(refusal, payload)
+        self._carry_out(*settled)
 
     def happened(self, event: Event) -> None:
-        """Anything but a command. What can't be stored now stays undone; the next event finds the state as it was."""
+        """Anything but a command. What can't be stored now is tried again before the next event."""
+        while self._undone:
+            earlier = self._undone.popleft()
+            if not self._is_done(earlier):
+                self._undone.appendleft(earlier)
+                break
+        if not self._is_done(event) and not isinstance(event, COMES_AGAIN):
+            self._undone.append(event)
+
+    def _is_done(self, event: Event) -> bool:
         try:
-            self._turn(event, None)
+            self._carry_out(*self._settle(event, None))
         except JournalError as error:
-            self.counters["not stored"] += 1
-            if self.counters["not stored"] == 1:
-                log.error("%s", error)
+            self._not_stored(error)
+            return False
+        return True
 
     # ---- one turn ----
 
@@ -90,13 +120,38 @@ class Desk:
         except MessageError as error:
             request = Request(error.command or 0, error.timestamp_text, key)
             return Refused(request, Result(error.result), str(error))
-        return Commanded(message, Request(message.command, message.timestamp_text, key))
+        request = Request(message.command, message.timestamp_text, key)
+        if message.command != QUERY_RECORDS:
+            return Commanded(message, request)
+        extent = self._journal.records.extent(message.data.type)
+        return Commanded(message, request, Stored(extent.count, extent.last))
 
-    def _turn(self, event: Event, new_line: bytes | None) -> None:
-        """``new_line``: the command's line when it is to be recorded."""
+    def _without_password(self, event: Commanded | Refused) -> Commanded | Refused:
+        """A 106 with the hash of its password instead: the core and the journal never get to see it."""
+        if not isinstance(event, Commanded) or event.message.command != CONFIGURE:
+            return event
+        message, data = event.message, event.message.data
+        if not data.screen_password:
+            return event
+        data = data._replace(screen_password=hashed(data.screen_password))
+        line = self._codec.encode(message.ip, message.version, CONFIGURE, message.timestamp_text, message.pile, data)
+        return replace(event, message=self._codec.decode(line))
+
+    def _settle(self, event: Event, new_line: bytes | None) -> tuple[tuple[Action, ...], int]:
+        """Let the core decide, and write down what changes: nothing, or all of it, has happened afterwards.
+        ``new_line``: the command's line when it is to be recorded. Returns what is left to do, and the messages due."""
         state, actions = handle(self._config.pile, self.state, event, now())
-        messages = self._commit(event, state, actions, new_line)
+        try:
+            messages = self._commit(event, state, actions, new_line)
+        except JournalError:
+            for action in actions:
+                if isinstance(action, StopGun):  # current must come off also while nothing can be written down
+                    self._perform(action)
+            raise
         self.state = state
+        return actions, messages
+
+    def _carry_out(self, actions: tuple[Action, ...], messages: int) -> None:
         for action in actions:
             self._perform(action)
         if messages:
@@ -105,31 +160,43 @@ class Desk:
     def _commit(self, event: Event, state: PileState, actions: tuple[Action, ...], new_line: bytes | None) -> int:
         """The turn's effect and its replies on disk, together; returns how many messages it put into the outbox."""
         parts = changed_parts(self.state, state)
-        kept = [action for action in actions if isinstance(action, Reply | Note | Report) and _is_durable(action)]
+        kept = [action for action in actions if isinstance(action, Kept) and _is_durable(action)]
         if not parts and not kept and new_line is None:
             return 0
         wall_ms = now().wall_ms
         with self._journal.transaction():
             if new_line is not None:
                 assert isinstance(event, Commanded | Refused)
-                self._journal.record_command(bytes.fromhex(event.request.key), event.request.command, new_line, wall_ms)
+                line = None if may_carry_secret(new_line) else new_line
+                self._journal.record_command(bytes.fromhex(event.request.key), event.request.command, line, wall_ms)
             for name, part in parts.items():
                 self._journal.put(name, part)
             for action in kept:
-                self._keep(action, wall_ms)
-        return sum(not isinstance(action, Note) for action in kept)
+                self._keep(action, wall_ms, is_first=not isinstance(event, Repeated))
+        self._can_store = True
+        return sum(not isinstance(action, Conclude) for action in kept)
 
-    def _keep(self, action: Reply | Report | Note, wall_ms: int) -> None:
+    def _keep(self, action: Kept, wall_ms: int, is_first: bool) -> None:
         match action:
-            case Note(gun, code, text):
-                self._journal.add_event(wall_ms, gun, code, text)
+            case Record(record_type, at_ms, gun, order, body):
+                sequence = self._journal.records.add(record_type, at_ms, gun, order, body)
+                outcome = record_outcome(record_type, 1, 1, sequence, order, gun, at_ms, body)
+                self._outbox.enqueue(*self.line(QUERY_RECORDS, NOT_ASKED, outcome), wall_ms)
+            case Conclude(request, result, outcome):
+                self._record_outcome(request, result, outcome)
             case Report(command, outcome):
-                self._outbox.enqueue(*self._line(command, NOT_ASKED, outcome), wall_ms)
+                self._outbox.enqueue(*self.line(command, NOT_ASKED, outcome), wall_ms)
             case Reply(request, result, outcome):
-                self._outbox.enqueue(*self._line(request.command, request.timestamp, outcome), wall_ms)
-                self._journal.record_outcome(bytes.fromhex(request.key), result.value, outcome.partition(",")[2])
+                self._outbox.enqueue(*self.line(request.command, request.timestamp, outcome), wall_ms)
+                if is_first:  # a repetition's DUPLICATE must not take the place of the outcome it repeats
+                    self._record_outcome(request, result, outcome)
 
-    def _line(self, command: int, request_timestamp: str, outcome: str) -> tuple[str, bytes]:
+    def _record_outcome(self, request: Request, result: Result, outcome: str) -> None:
+        key = bytes.fromhex(request.key)
+        if self._journal.seen(key) is not None:  # a damaged journal may have lost the command and kept what it began
+            self._journal.record_outcome(key, result.value, outcome.partition(",")[2])
+
+    def line(self, command: int, request_timestamp: str, outcome: str) -> tuple[str, bytes]:
         """Topic and line of an uplink message."""
         config = self._config
         line = self._codec.encode_reply(
@@ -140,16 +207,23 @@ class Desk:
     def _perform(self, action: Action) -> None:
         """What the turn wants done, now that it is on disk."""
         match action:
-            case Note(_, code, text):
-                log.log(NOTED_AS.get(code, logging.INFO), "%s", text)
+            case Record() as record:
+                if record.words:
+                    log.log(record.severity, "%s", record.words)
+            case Conclude():
+                pass  # all of it is in the journal
             case Report(command, outcome, durable):
                 if not durable:
-                    self._link.report(*self._line(command, NOT_ASKED, outcome))
+                    self._link.report(*self.line(command, NOT_ASKED, outcome))
             case Reply(request, result, outcome):
                 self.counters[result.name.lower()] += 1
                 log.info("command %d at %s answered %s", request.command, request.timestamp, outcome)
             case RebootHost():
                 self._reboot_host()
+            case TryServer(server):
+                self._link.try_server(server)
+            case UseServer(server):
+                self._link.use_server(server)
             case order:
                 self._bus.do(order)
 
@@ -164,16 +238,27 @@ class Desk:
         except OSError as error:
             log.error("the Linux board could not be restarted: %s", error)
 
+    def _not_stored(self, error: JournalError) -> None:
+        """Said once, until something could be stored again."""
+        self.counters["not stored"] += 1
+        if self._can_store:
+            log.error("%s", error)
+        self._can_store = False
+
     def _drop(self, why: str, payload: bytes) -> None:
         """Not for this pile: counted, and said once."""
         self.counters[why] += 1
-        if self.counters[why] == 1:
-            log.info("a message dropped as %s (from now on only counted): %s", why, payload[:80])
+        if self.counters[why] == 1:  # its data is not shown: it may hold a password
+            header = b",".join(payload.split(b",", 5)[:5])[:HEADER_SHOWN]
+            log.info("a message dropped as %s (from now on only counted): %s", why, header)
 
 
 def command_key(payload: bytes) -> bytes:
     """What makes a command the same again: command, timestamp, pile and data; not the ip and version before them."""
-    return hashlib.blake2b(payload.split(b",", 2)[-1], digest_size=KEY_BYTES).digest()
+    data = payload.split(b",", 2)[-1]
+    if may_carry_secret(payload):  # with a fast digest whoever has the journal could try passwords
+        return slow_digest(data, KEY_BYTES)
+    return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()
 
 
 def _outcome_of(first: FirstOutcome) -> str:
@@ -183,5 +268,5 @@ def _outcome_of(first: FirstOutcome) -> str:
     return f"{first.result},{first.body}" if first.body else str(first.result)
 
 
-def _is_durable(action: Reply | Note | Report) -> bool:
+def _is_durable(action: Kept) -> bool:
     return not isinstance(action, Report) or action.durable

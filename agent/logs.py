@@ -18,21 +18,32 @@ class _Formatter(logging.Formatter):
         room = record.name.removeprefix("agent.").split(".", 1)[0]
         text = record.getMessage().replace("\\", "\\\\").replace('"', '\\"')
         line = f'level={record.levelname.lower()} room={room} msg="{_printable(text)}"'
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+        lines = [line, *self._traceback(record)]
         if self._for_journal:
             mark = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-            return "\n".join(mark + part for part in line.splitlines())
-        return f"time={self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03} {line}"
+            return "\n".join(mark + one for one in lines)
+        return f"time={self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03} " + "\n".join(lines)
+
+    def _traceback(self, record: logging.LogRecord) -> list[str]:
+        """Indented, so that no text in it looks like a record."""
+        text = self.formatException(record.exc_info) if record.exc_info else ""
+        return [f"    {_printable(one)}" for one in text.splitlines()]
 
 
 def set_up(level: str) -> None:
     """Log to stderr from ``level`` (debug, info, warning, error) on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("JOURNAL_STREAM" in os.environ))
+    handler.setFormatter(_Formatter(_is_journal(sys.stderr.fileno())))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def _is_journal(fd: int) -> bool:
+    """Whether the file is systemd's journal: ``$JOURNAL_STREAM`` names its device and inode, and is inherited by
+    processes that write elsewhere."""
+    stream = os.fstat(fd)
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
 def _printable(text: str) -> str:

@@ -12,23 +12,27 @@ from agent.config import Config
 from agent.control import ControlServer
 from agent.desk import Desk
 from agent.journal import Journal, JournalError
-from agent.link.link import Link, LinkState
+from agent.link.link import LinkState
 from agent.notify import notify
 from agent.outbox import Outbox
-from agent.pile.durable import GUN_PREFIX, restore
-from agent.pile.events import Delivered, FromBoard, LinkChanged, Resumed, Ticked
+from agent.pile.durable import GUN_PREFIX, SET_BY_PLATFORM, restore
+from agent.pile.events import Delivered, FromBoard, LinkChanged, Resumed, ServerTried, Ticked
+from agent.pile.parameters import Server
 from agent.pile.state import PileState
 from agent.poller import Poller
 from agent.power.bus import Bus
+from agent.replay import Replayer
 from agent.status import snapshot
+from agent.uplink import Callbacks, Uplink
 
 log = logging.getLogger(__name__)
 
-JOURNAL_NAME = "journal.db"
 TICK_S = 1.0
 PRUNE_S = 3600.0
 GOODBYE_S = 3.0
-DURABLE_KEYS = ("settings", "past_orders", "pending_reboot", "versions_requests")
+FIRST_LOOK_S = 3.0
+DURABLE_KEYS = ("settings", "past_orders", "pending_reboot", "versions_requests", "alarms", "replay",
+                *SET_BY_PLATFORM)  # fmt: skip
 
 
 class Agent:
@@ -39,16 +43,20 @@ class Agent:
         self._poller = Poller()
         self._failure: BaseException | None = None
         self._is_stopping = False
-        self._journal = Journal.open(config.data_dir / JOURNAL_NAME, clock.now().wall_ms)
+        self._journal = Journal.open(config.journal, clock.now().wall_ms)
         self._bus = Bus(config.lines, self._post_event, self._post_failure)
         self._desk = Desk(config, self._restored_state(), self._journal, self._bus)
-        self._link = Link(
-            config.link, self._desk.message_came, self._row_delivered, self._link_changed,
+        callbacks = Callbacks(self._desk.message_came, self._row_delivered, self._link_changed, self._server_tried)
+        self._link = Uplink(
+            config.link, self._desk.state.server, config.servers, callbacks,
             self._poller, time.monotonic, random.Random(),
         )  # fmt: skip
         self._outbox = Outbox(self._journal, self._link, partial(self._desk.happened, Delivered()))
         self._desk.connect(self._link, self._outbox)
+        self._replayer = Replayer(self._desk, self._journal, self._link, self._outbox, config.replay_per_s)
         self._control = ControlServer(config.socket, self._poller, self._snapshot)
+        self._is_linked = False
+        self._link_at = time.monotonic() + FIRST_LOOK_S
         self._next_tick = 0.0
         self._next_prune = time.monotonic() + PRUNE_S
 
@@ -60,7 +68,6 @@ class Agent:
             log.error("%s", notice)
         self._desk.happened(Resumed())
         self._bus.start()
-        self._link.start()
         notify("READY=1")
         log.info(
             "pile %s, version %s, %d guns", self._config.pile.pile, self._config.pile.version, self._config.pile.guns
@@ -80,16 +87,27 @@ class Agent:
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
+        if not self._is_linked:
+            self._link_when_looked(now)
         self._link.tick(now)
-        self._poller.wait(min(self._next_tick, self._link.next_deadline()) - time.monotonic())
+        self._replayer.pump(time.monotonic())
+        next_deadline = min(self._next_tick, self._link.next_deadline(), self._replayer.next_deadline())
+        self._poller.wait(next_deadline - time.monotonic())
+
+    def _link_when_looked(self, now: float) -> None:
+        """Connect once every gun has been measured, or could have been: a start that waits at the broker for an agent
+        to come back must not be refused for a board that nobody has asked yet."""
+        if now >= self._link_at or all(gun.reading is not None for gun in self._desk.state.guns.values()):
+            self._is_linked = True
+            self._link.start()
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
         self._desk.happened(Ticked())
         timeout_s = float(self._desk.state.settings.report_timeout_s)
         self._link.delivery_timeout_s = min(self._config.link.delivery_timeout_s, timeout_s)
-        self._outbox.pump()
         with contextlib.suppress(JournalError):  # kept for the next tick; the desk says what is wrong with the journal
+            self._outbox.pump()
             self._outbox.flush()
             if now >= self._next_prune:
                 self._prune(now)
@@ -98,9 +116,12 @@ class Agent:
             notify("WATCHDOG=1")
 
     def _prune(self, now: float) -> None:
+        """A step of it: the next follows with the next tick while there is more to forget."""
         self._next_prune = now + PRUNE_S
         with self._journal.transaction():
-            self._journal.prune(clock.now().wall_ms)
+            pruned = self._journal.prune(clock.now().wall_ms, self._config.retention)
+        if not pruned.is_done:
+            self._next_prune = now
 
     def _close(self) -> None:
         notify("STOPPING=1")
@@ -126,12 +147,18 @@ class Agent:
         self._poller.post(fail)
 
     def _row_delivered(self, row_id: int) -> None:
-        self._outbox.delivered(row_id)
+        if row_id > 0:
+            self._outbox.delivered(row_id)
+        else:
+            self._replayer.delivered(row_id)
 
     def _link_changed(self, state: LinkState) -> None:
         if state.connected != self._desk.state.connected:
             self._desk.happened(LinkChanged(state.connected))
         self._outbox.pump()
+
+    def _server_tried(self, server: Server, is_reached: bool, reason: str) -> None:
+        self._desk.happened(ServerTried(server, is_reached, reason))
 
     def _restored_state(self) -> PileState:
         parts = {key: self._journal.get(key) for key in DURABLE_KEYS} | dict(self._journal.items(GUN_PREFIX))

@@ -1,9 +1,10 @@
 """From the journal's outbox to the link: in order, a window at a time, removed once the broker has them."""
 
+import contextlib
 from collections.abc import Callable
 
-from agent.journal import Journal
-from agent.link.link import Link
+from agent.journal import Journal, JournalError, OutboxRow
+from agent.uplink import Uplink
 
 DELIVERED_BATCH = 20  # as many deliveries are recorded in one commit: each costs flash
 
@@ -11,7 +12,7 @@ DELIVERED_BATCH = 20  # as many deliveries are recorded in one commit: each cost
 class Outbox:
     """Feeds the link from the journal. ``on_empty`` is called whenever the last message has been delivered."""
 
-    def __init__(self, journal: Journal, link: Link, on_empty: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, link: Uplink, on_empty: Callable[[], None]) -> None:
         self._journal = journal
         self._link = link
         self._on_empty = on_empty
@@ -35,18 +36,23 @@ class Outbox:
         self.pump()
 
     def pump(self) -> None:
-        """Publish what the link has room for."""
+        """Publish what the link has room for; what can't be read now is for the next time."""
         window = self._link.state.window
         if window != self._window:  # what was in flight is ours again
             self._window, self._sent_up_to = window, 0
         while (room := self._link.room) > 0:
-            rows = self._journal.pending(self._sent_up_to, room + len(self._delivered))
+            rows = self._next_rows(room)
             if not rows:
                 return
             for row in rows:
                 if row.id not in self._delivered and not self._link.publish(row.id, row.topic, row.payload):
                     return
                 self._sent_up_to = row.id
+
+    def _next_rows(self, room: int) -> list[OutboxRow]:
+        with contextlib.suppress(JournalError):
+            return self._journal.pending(self._sent_up_to, room + len(self._delivered))
+        return []
 
     def delivered(self, row_id: int) -> None:
         """The broker has taken a message."""
@@ -55,7 +61,8 @@ class Outbox:
         self._delivered.add(row_id)
         self._waiting -= 1
         if len(self._delivered) >= DELIVERED_BATCH:
-            self.flush()
+            with contextlib.suppress(JournalError):  # the next delivery tries again; a crash until then repeats them
+                self.flush()
         self.pump()
         if self._waiting == 0:
             self._on_empty()

@@ -7,6 +7,7 @@ from agent.config import Config
 from agent.desk import Desk
 from agent.link.link import LinkState
 from agent.pile.board import GunReading
+from agent.pile.parameters import Parameters
 from agent.pile.state import Gun, Session
 from agent.pile.status import status_of
 
@@ -27,24 +28,38 @@ def snapshot(
         "messages": dict(desk.counters),
         "guns": [_gun(gun, time_now.mono_ms) for gun in state.guns.values()],
         "lines": lines,
+        "site": asdict(state.site) if state.site is not None else None,
+        "parameters": _parameters(state.parameters) if state.parameters is not None else None,
+        "reservations": [asdict(one) for one in state.reservations],
+        "is_configuring": state.configuring is not None,
     }
+
+
+def _parameters(parameters: Parameters) -> dict[str, object]:
+    """Without the hash of the screen's password."""
+    values = asdict(parameters)
+    del values["screen_login"]
+    return values
 
 
 def _gun(gun: Gun, mono_ms: int) -> dict[str, object]:
     return {
         "gun": gun.number,
         "status": status_of(gun, mono_ms).name.lower(),
-        "session": _session(gun.session, gun.reading) if gun.session else None,
+        "session": _session(gun, gun.session) if gun.session else None,
         "reading": _reading(gun.reading, mono_ms) if gun.reading else None,
     }
 
 
-def _session(session: Session, reading: GunReading | None) -> dict[str, object]:
-    energy_wh = reading.energy_wh if reading is not None else None
-    used_wh = (
-        energy_wh - session.meter_start_wh if energy_wh is not None and session.meter_start_wh is not None else None
-    )
-    return {"order": session.order, "phase": session.phase.value, "energy_wh": used_wh, "cap_wh": session.cap_wh}
+def _session(gun: Gun, session: Session) -> dict[str, object]:
+    return {
+        "order": session.order,
+        "phase": session.phase.value,
+        "template": session.tariff.template,
+        "energy_wh": gun.ledger.energy_wh if gun.ledger is not None else 0,
+        "total_fen": gun.ledger.total_fen if gun.ledger is not None else 0,
+        "cap_fen": session.cap_fen,
+    }
 
 
 def _reading(reading: GunReading, mono_ms: int) -> dict[str, object]:

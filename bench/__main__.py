@@ -1,7 +1,7 @@
-"""``make bench``: every measurement beside its peers, one after another. Nothing is asserted: the machines are noisy."""
+"""``make bench``: every measurement beside its peers, one after another. Nothing is asserted: machines are noisy."""
 
-from bench import codec, rtu
+from bench import codec, records, rtu
 
-for part in (codec, rtu):
+for part in (codec, rtu, records):
     print(f"\n== {(part.__doc__ or '').splitlines()[0]}\n", flush=True)
     part.main()

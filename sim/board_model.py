@@ -398,6 +398,9 @@ def _gun_state(gun: GunPhysics) -> dict[str, Any]:
         "temperature_dc": gun.temperature_dc,
         "meter_wh": gun.meter_wh,
         "session_wh": gun.session_wh,
+        "current_limit_da": gun.current_limit_da,
+        "mode": gun.mode,
+        "phases": gun.phases,
     }
 
 

@@ -142,7 +142,6 @@ dynamic_filters = true
 class EmbeddedBroker(Broker):
     """rumqttd out of the ``iotcore`` wheel: needs no installation and no root. It keeps everything in memory."""
 
-
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._port_v5 = free_port()
@@ -170,7 +169,6 @@ class ServerTls:
 
 class Mosquitto(Broker):
     """The real mosquitto: what is stored outlives a stop, and all but the last second outlives ``kill9``."""
-
 
     def __init__(
         self,

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.protocol.codec import NOT_ASKED, Reply
-from agent.protocol.commands import COMMANDS
+from agent.protocol.commands import COMMANDS, RecordsSummary
 from agent.protocol.results import Result
 from sim.frames import describe, hexadecimal
 from sim.site import Happening, Site
 from sim.story import Step, story
 
+ONLINE_S = 20.0
+UNFORESEEN = (100, 104)  # heartbeats and records come when they come
 SETTLE_S = 3.0  # the routine polls seen by then are not shown again
 _COLORS = {"platform": "36", "pile": "32", "serial": "33", "board": "35", "wrong": "31", "story": "1", "dim": "2"}
 
@@ -64,13 +66,14 @@ class Demo:
         self._routine: set[str] = set()  # requests of the regular polls and feedings
         self._is_routine_answer = False
         self._last_line = b""
+        self._has_ended = False  # the agent, which it must not
 
     def warm_up(self) -> bool:
         """Start the agent, wait until it is connected and measures, and learn what its routine frames look like."""
         self._site.start_agent()
         began_at = time.monotonic()
         is_online = False
-        while time.monotonic() - began_at < 20 and not (is_online and time.monotonic() - began_at > SETTLE_S):
+        while not self._has_ended and time.monotonic() - began_at < (SETTLE_S if is_online else ONLINE_S):
             happening = self._site.next(0.2)
             if happening is not None and happening.kind == "frame":
                 self._routine.add(happening.what["hex"])
@@ -91,7 +94,7 @@ class Demo:
         sent_at = time.monotonic()
         self._site.publish(line)
         request_timestamp = line.split(b",")[3].decode()
-        while not _is_complete(outcome) and time.monotonic() - sent_at < step.timeout_s:
+        while not (_is_complete(outcome) or self._has_ended) and time.monotonic() - sent_at < step.timeout_s:
             self._watch(outcome, self._site.next(0.1), request_timestamp)
         outcome.seconds = time.monotonic() - sent_at
         self._pass_time(outcome, step.settle_s)
@@ -124,7 +127,7 @@ class Demo:
             reply: Reply = happening.what
             if reply.request_timestamp == request_timestamp and reply.command in (outcome.step.number, 0):
                 outcome.replies.append(reply)
-            elif reply.command != 100:  # heartbeats come when they come
+            elif reply.command not in UNFORESEEN:
                 outcome.reports.append(reply)
 
     def _show(self, happening: Happening) -> None:
@@ -134,8 +137,9 @@ class Demo:
             self._teller.tell("board", f"  {happening.what}")
         elif happening.kind == "log" and ("level=warning" in happening.what or "level=error" in happening.what):
             self._teller.tell("log", f"  {happening.what}", "dim")
-        elif happening.kind in ("ended", "platform"):
-            self._teller.tell("demo", f"  {happening.kind}: {happening.what}", "wrong")
+        elif happening.kind == "ended":
+            self._has_ended = True
+            self._teller.tell("demo", f"  the agent ended with exit code {happening.what}", "wrong")
 
     def _show_frame(self, frame: dict[str, Any]) -> int:
         """Show a frame that is not routine; 1 if it was shown."""
@@ -151,15 +155,22 @@ class Demo:
 
 
 def _is_complete(outcome: Outcome) -> bool:
-    return len(outcome.replies) >= len(outcome.step.replies) and len(outcome.reports) >= len(outcome.step.reports)
+    return len(outcome.replies) >= len(_expected(outcome)) and len(outcome.reports) >= len(outcome.step.reports)
+
+
+def _expected(outcome: Outcome) -> tuple[Result, ...]:
+    """The step's replies, and one for each record that the first of them has announced."""
+    if not outcome.step.records or not outcome.replies or not isinstance(outcome.replies[0].body, RecordsSummary):
+        return outcome.step.replies
+    return outcome.step.replies + (Result.OK,) * outcome.replies[0].body.total
 
 
 def _fault(outcome: Outcome) -> str:
     """How the messages differ from what was expected; empty when they do not."""
     replies = tuple(reply.result for reply in outcome.replies)
     reports = tuple((reply.command, reply.result) for reply in outcome.reports)
-    if replies != outcome.step.replies:
-        return f"replies {_names(replies)}, expected {_names(outcome.step.replies)}"
+    if replies != _expected(outcome):
+        return f"replies {_names(replies)}, expected {_names(_expected(outcome))}"
     if reports != outcome.step.reports:
         return f"reports {reports}, expected {outcome.step.reports}"
     return ""
@@ -221,6 +232,11 @@ def run(baud: int, folder: Path) -> int:
             return 1
         outcomes = [demo.run(step) for step in story(site)]
     teller.title("What came of it")
+    return closing(outcomes)
+
+
+def closing(outcomes: list[Outcome]) -> int:
+    """Print what came of it all; the exit code: 0 if every command was shown, and every step was as expected."""
     print("\n".join(_table(outcomes)))
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     missing = sorted(COMMANDS.keys() - {outcome.step.number for outcome in outcomes})

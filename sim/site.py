@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from agent.cli.platform_client import PlatformClient
+from agent.cli.show import ask
 from agent.link.config import LinkConfig
 from agent.protocol.codec import Codec, Reply
 from sim.broker import Broker, EmbeddedBroker
@@ -30,12 +31,16 @@ from sim.ftp_server import FtpServer
 
 PILE = "0000012345"
 IP, API_VERSION = "127.0.0.1", "API:2.0.2"
+SOCKET = "control.sock"
 READY_S = 15.0
+
+
+CHARGING = "price = 100000\nservice_fee = 50000"  # 1.50 yuan per kWh
 
 
 @dataclass(frozen=True)
 class Happening:
-    """``kind``: frame, board, reply, log, platform (it failed), ended (the agent did); ``at``: monotonic seconds."""
+    """``kind``: frame, board, reply, log, ended (the agent did); ``at``: monotonic seconds."""
 
     at: float
     kind: str
@@ -43,7 +48,11 @@ class Happening:
 
 
 class Site:
-    """Everything runs between ``__enter__`` and ``__exit__``; all it starts it stops."""
+    """Everything runs between ``__enter__`` and ``__exit__``; all it starts it stops.
+
+    ``settings`` are lines for the agent's configuration by section (``{"line": "watchdog_s = 5"}``), ``platform`` are
+    fields of the platform's own ``LinkConfig``.
+    """
 
     def __init__(
         self,
@@ -53,9 +62,8 @@ class Site:
         baud: int = 9600,
         guns: int = 2,
         speedup: float = 1.0,
-        settings: str = "",
-        charging: str = "price = 100000\nservice_fee = 50000",
-        poll_ms: int = 500,
+        settings: Mapping[str, str] | None = None,
+        platform: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.broker = broker or EmbeddedBroker(folder / "broker")
@@ -64,25 +72,29 @@ class Site:
         self.reboot_mark = folder / "linux-board-rebooted"
         self.codec = Codec()
         self.happenings: SimpleQueue[Happening] = SimpleQueue()
+        self.port = ""
+        self._baud, self._guns = baud, guns
+        self._settings = {"line": "poll_ms = 500", "charging": CHARGING} | dict(settings or {})
+        self._link = LinkConfig(
+            host=self.broker.host, port=self.broker.port, pile=PILE, client_id="", **(platform or {})
+        )
         self._board_command = [sys.executable, "-m", "sim.power_board", "--baud", str(baud), "--guns", str(guns),
                                "--speedup", str(speedup)]  # fmt: skip
-        self._texts = {"settings": settings, "charging": charging, "baud": baud, "guns": list(range(1, guns + 1)),
-                       "poll_ms": poll_ms}  # fmt: skip
         self._stack = ExitStack()
         self._agent: subprocess.Popen[str] | None = None
         self._board: subprocess.Popen[str]
         self._board_answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._platform: PlatformClient
-        self.port = ""
 
     def __enter__(self) -> Self:
         try:
             self._stack.enter_context(self.broker)
             self._stack.enter_context(self.ftp)
             self._start_board()
+            self._stack.callback(self.stop_agent)
             self.config_file.write_text(self._config(), encoding="utf-8")
-            link = LinkConfig(host=self.broker.host, port=self.broker.port, pile=PILE, client_id="")
-            self._platform = self._stack.enter_context(PlatformClient(link, self._reply_came, self._platform_failed))
+            # Its session waits for it, as a platform's queue does.
+            self._platform = self._stack.enter_context(PlatformClient(self._link, self._reply_came, "platform"))
         except BaseException:
             self._stack.close()
             raise
@@ -91,7 +103,6 @@ class Site:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop_agent()
         self._stack.close()
 
     # ---- the agent ----
@@ -119,23 +130,31 @@ class Site:
         if self._agent is None:
             return None
         self._agent.terminate()
-        return self._agent.wait(READY_S)
+        try:
+            return self._agent.wait(READY_S)
+        except subprocess.TimeoutExpired:
+            self.kill_agent()
+            raise
 
     def status(self) -> dict[str, Any]:
-        """What ``pile-agent status --json`` prints."""
-        command = [sys.executable, "-m", "agent.cli.main", "status", "--json", "--config", str(self.config_file)]
-        snapshot: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        """What ``pile-agent status --json`` prints. Raises ``NoAgentError`` when none runs."""
+        snapshot: dict[str, Any] = json.loads(next(ask(self.folder / SOCKET, "status")))
         return snapshot
 
     # ---- the platform ----
 
-    def command(self, number: int, data: Sequence[Any], timestamp: int | None = None) -> bytes:
-        """A command's line for this pile, stamped now unless told otherwise."""
+    def command(self, number: int, data: Sequence[Any], timestamp: int | None = None, pile: str = PILE) -> bytes:
+        """A command's line, for this pile and stamped now unless told otherwise."""
         stamp = timestamp if timestamp is not None else time.time_ns() // 1_000_000
-        return self.codec.encode(IP, API_VERSION, number, stamp, PILE, data)
+        return self.codec.encode(IP, API_VERSION, number, stamp, pile, data)
 
-    def publish(self, line: bytes) -> None:
-        self._platform.publish(line)
+    def publish(self, *lines: bytes) -> None:
+        for line in lines:
+            self._platform.publish(line)
+
+    def wait_for_platform(self) -> None:
+        """Until the platform has found its broker again."""
+        self._platform.wait_until_ready()
 
     # ---- the power board ----
 
@@ -177,9 +196,6 @@ class Site:
     def _reply_came(self, line: bytes) -> None:
         self._tell("reply", self.codec.decode_reply(line))
 
-    def _platform_failed(self, reason: str) -> None:
-        self._tell("platform", reason)
-
     def _read_log(self, agent: "subprocess.Popen[str]", stderr: IO[str]) -> None:
         for line in stderr:
             self._tell("log", line.rstrip("\n"))
@@ -208,29 +224,31 @@ class Site:
                 self._board_answers.put(said)
 
     def _config(self) -> str:
-        texts = self._texts
+        more = self._settings.get
         return f"""\
 [pile]
 number = "{PILE}"
 data_dir = "{_made(self.folder / "data")}"
-socket = "{self.folder / "control.sock"}"
+socket = "{self.folder / SOCKET}"
 reboot_command = ["touch", "{self.reboot_mark}"]
-{texts["settings"]}
+{more("pile", "")}
 
 [broker]
 host = "{self.broker.host}"
 port = {self.broker.port}
+mode = "{self._link.mode}"
+{more("broker", "")}
 
 [[line]]
 port = "{self.port}"
-baud = {texts["baud"]}
-poll_ms = {texts["poll_ms"]}
+baud = {self._baud}
+{more("line", "")}
 
 [[line.device]]
-guns = {texts["guns"]}
+guns = {list(range(1, self._guns + 1))}
 
 [charging]
-{texts["charging"]}
+{more("charging", "")}
 """
 
 

@@ -1,5 +1,6 @@
 """The demo's story as data: what the platform sends, what must come of it."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class Step:
     replies: tuple[Result, ...]
     first: tuple[Do, ...] = ()  # what happens at the board before
     reports: tuple[tuple[int, Result], ...] = ()
+    records: bool = False  # the reply says how many records follow, each with OK
     check: Check | None = None
     age_s: int = 0  # the command was sent so long ago
     again: bool = False  # the very same line as the step before
@@ -83,6 +85,7 @@ def linux_board_rebooted(site: Site) -> str:
 
 def story(site: Site) -> list[Step]:
     """The whole demo, in order."""
+    now_s = int(time.time())
     day = (Period(21600, 79200, 100_000, 50_000), Period(79200, 21600, 40_000, 30_000))
     return [
         Step("How is the pile?", 100, Empty(), (OK,)),
@@ -105,14 +108,17 @@ def story(site: Site) -> list[Step]:
         Step("A line with a fault in it.", 101, (), (Result.MALFORMED,),
              line=f"127.0.0.1,API:2.0.2,101,{{now}},{PILE},1,{PILE},one,U1001,0,500,0,20261122000003"),
         Step("Reboot the whole pile.", 108, Reboot(0), (OK,), check=linux_board_rebooted, settle_s=4.0),
-        Step("Reserve gun 1.", 102, Reserve(1, "U1001", 1, 1795305600, 1795309200), (NOT_SUPPORTED,)),
-        Step("Who has reserved gun 1?", 103, QueryReservation(1), (NOT_SUPPORTED,)),
-        Step("Send the charging records.", 104, QueryRecords(1), (NOT_SUPPORTED,)),
-        Step("Did they all arrive?", 105, Empty(), (NOT_SUPPORTED,)),
+        Step("Reserve gun 1 for U2002, for an hour.", 102, Reserve(1, "U2002", 1, now_s, now_s + 3600), (OK,)),
+        Step("Who has reserved gun 1?", 103, QueryReservation(1), (OK,)),
+        Step("U1001 wants to charge there.", 101, start(1, "20261122000004"), (Result.RESERVED,)),
+        Step("U2002 does not come: cancel.", 102, Reserve(2, "U2002", 1, 0, 0), (OK,)),
+        Step("What has happened here? Send the events.", 104, QueryRecords(3), (ACCEPTED,), records=True),
+        Step("Did they all arrive?", 105, Empty(), (OK,)),
         Step("Set the local parameters.", 106,
-             Configure(3, 32, 2, 1, 100, 2, 1000, 1, "admin", "secret", 30, "127.0.0.1", site.broker.port,
-                       (QrCode("https://pay.example/?pile=1,gun=1", 1),)), (NOT_SUPPORTED,)),
-        Step("You stand here.", 109, ConfigureSite(1, 121.4737, 31.2304, 12, 3, "ST01", "310000", 4), (NOT_SUPPORTED,)),
+             Configure(3, 32, 1, 1, 100, 2, 1000, 1, "admin", "secret", 30, "127.0.0.1", site.broker.port,
+                       (QrCode("https://pay.example/?pile=1,gun=1", 1),)), (ACCEPTED, OK),
+             check=gun_has(1, current_limit_da=320, mode="cv", phases="three")),
+        Step("You stand here.", 109, ConfigureSite(1, 121.4737, 31.2304, 12, 3, "ST01", "310000", 4), (OK,)),
         Step("Set a day and a night tariff.", 110, SetTariff("T7", 0, day), (NOT_SUPPORTED,)),
         Step("How far is the update?", 111, Empty(), (NOT_SUPPORTED,)),
         Step("An upgrade is on the FTP server.", 113,

@@ -8,12 +8,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from agent.journal import FirstOutcome, Journal
+from agent.journal import Extent, FirstOutcome, Journal
 
 NOW_MS = 1_700_000_000_000
 KILLS = 20
 
-# Says a number once its command, effect, event and reply are committed together.
+# Says a number once its command, effect, record and reply are committed together.
 WRITER = """
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ while True:
     with journal.transaction():
         journal.record_command(key, 101, b"line", number)
         journal.put("last", number)
-        journal.add_event(number, 1, "start", str(number))
+        journal.records.add(3, number, 1, "", str(number))
         journal.enqueue("klc/reply/qik/P1", key, number)
         journal.record_outcome(key, 0, str(number))
     print(number, flush=True)
@@ -78,8 +78,10 @@ def assert_whole(journal: Journal, at_least: int) -> int:
     assert isinstance(last, int)
     assert last >= at_least
     numbers = [str(number) for number in range(1, last + 1)]
-    assert [event.text for event in journal.events(0, last + 10)] == numbers
-    assert [event.sequence for event in journal.events(0, last + 10)] == list(range(1, last + 1))
+    records = journal.records.after(3, 0, last + 10)
+    assert [record.body for record in records] == numbers
+    assert [record.sequence for record in records] == list(range(1, last + 1))
+    assert journal.records.extent(3) == Extent(last, last)
     assert [row.payload.decode() for row in journal.pending(0, last + 10)] == numbers
     assert all(journal.seen(number.encode()) == FirstOutcome(0, number) for number in numbers)
     assert journal.seen(b"%d" % (last + 1)) is None

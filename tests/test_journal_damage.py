@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import FirstOutcome, Journal, JournalError, OutboxRow
+from agent.journal import Extent, FirstOutcome, Journal, JournalError, OutboxRow
 
 NOW_MS = 1_700_000_000_000
 ASIDE = "pile.db.corrupt-20231114T221320Z"
@@ -19,14 +19,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "pile.db"
 
 
-def fill(path: Path, events: int = 2000) -> None:
+def fill(path: Path, records: int = 2000) -> None:
     with closing(Journal.open(path, NOW_MS)) as journal, journal.transaction():
         journal.record_command(b"key", 101, b"line", NOW_MS)
         journal.record_outcome(b"key", 0, "done")
         journal.put("settings", {"heartbeat_s": 30})
         journal.enqueue("klc/reply/qik/P1", b"undelivered", NOW_MS)
-        for number in range(events):
-            journal.add_event(NOW_MS, 0, "test", f"number {number}")
+        for number in range(records):
+            journal.records.add(3, NOW_MS, 0, "", f"number {number}")
 
 
 def root_page(path: Path, table: str) -> int:
@@ -45,26 +45,28 @@ def overwrite(path: Path, page: int) -> bytes:
 
 def test_a_damaged_table_is_lost_the_others_and_the_numbering_are_carried_over(path: Path) -> None:
     fill(path)
-    damaged = overwrite(path, root_page(path, "events"))
+    damaged = overwrite(path, root_page(path, "records"))
     with closing(Journal.open(path, NOW_MS)) as journal:
         (notice,) = journal.notices
         assert notice.startswith(f"journal {path} was damaged (")
         assert notice.endswith(
-            f") and put aside as {ASIDE}; rows carried over: 1 of state, 1 of outbox, 1 of inbox, 0 of events"
+            f") and put aside as {ASIDE}; rows carried over: 1 of state, 1 of outbox, 1 of inbox, "
+            "1 of record_counts, 0 of records"
         )
         assert journal.seen(b"key") == FirstOutcome(0, "done")
         assert journal.get("settings") == {"heartbeat_s": 30}
         assert journal.pending(0, 9) == [OutboxRow(1, "klc/reply/qik/P1", b"undelivered")]
         with journal.transaction():
-            assert journal.add_event(NOW_MS, 0, "boot", "") == 2001
+            assert journal.records.add(3, NOW_MS, 0, "", "boot") == 2001
+        assert journal.records.extent(3) == Extent(1, 2001)
     assert (path.parent / ASIDE).read_bytes() == damaged
 
 
 def test_of_a_table_the_rows_before_the_damage_are_carried_over(path: Path) -> None:
-    fill(path, events=10_000)
-    overwrite(path, path.stat().st_size // PAGE)  # the last page holds the newest events
+    fill(path, records=10_000)
+    overwrite(path, path.stat().st_size // PAGE)  # the last page holds the newest records
     with closing(Journal.open(path, NOW_MS)) as journal:
-        sequences = [event.sequence for event in journal.events(0, 20_000)]
+        sequences = [record.sequence for record in journal.records.after(3, 0, 20_000)]
         assert sequences == list(range(1, len(sequences) + 1))
         assert 9000 < len(sequences) < 10_000
 
@@ -77,14 +79,14 @@ def test_a_row_that_is_not_what_we_write_is_left_behind(path: Path) -> None:
             CREATE TABLE state (key, value);
             INSERT INTO state (key, value) VALUES ('gun/1', NULL), (x'00', x'00'), ('gun/2', '{}');
         """)
-    overwrite(path, root_page(path, "events"))
+    overwrite(path, root_page(path, "records"))
     with closing(Journal.open(path, NOW_MS)) as journal:
         assert journal.items("") == [("gun/2", {})]
 
 
 def test_the_second_start_is_quiet(path: Path) -> None:
     fill(path)
-    overwrite(path, root_page(path, "events"))
+    overwrite(path, root_page(path, "records"))
     Journal.open(path, NOW_MS).close()
     with closing(Journal.open(path, NOW_MS)) as journal:
         assert journal.notices == []
@@ -140,7 +142,7 @@ def test_a_wal_without_its_file_is_not_played_into_a_new_one(path: Path) -> None
 
 def test_what_the_wal_holds_is_carried_over_too(path: Path, tmp_path: Path) -> None:
     fill(path)
-    overwrite(path, root_page(path, "events"))
+    overwrite(path, root_page(path, "records"))
     crashed = tmp_path / "crashed"
     crashed.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -166,12 +168,12 @@ def test_the_check_of_a_large_file_is_cut_short_unless_damage_was_met_while_runn
             with journal.transaction():
                 journal.enqueue("topic", b"x" * (4 << 20), NOW_MS)
         with journal.transaction():
-            journal.add_event(NOW_MS, 0, "boot", "")
-    overwrite(path, root_page(path, "events"))
+            journal.records.add(3, NOW_MS, 0, "", "boot")
+    overwrite(path, root_page(path, "records"))
     with closing(Journal.open(path, NOW_MS, check_s=0.001)) as journal:
         assert journal.notices == []
-        with pytest.raises(JournalError, match="cannot read the events: database disk image is malformed"):
-            journal.events(0, 9)
+        with pytest.raises(JournalError, match="cannot read the records: database disk image is malformed"):
+            journal.records.after(3, 0, 9)
     assert path.with_name("pile.db.suspect").exists()
     with closing(Journal.open(path, NOW_MS, check_s=0.001)) as journal:
         assert "16 of outbox" in journal.notices[0]

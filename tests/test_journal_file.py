@@ -39,7 +39,7 @@ def journal(path: Path) -> Iterator[Journal]:
 
 
 def pragma(journal: Journal, name: str) -> object:
-    return journal._connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return journal._database.connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def open_in_child(path: Path, before: str = "") -> str:

@@ -89,7 +89,7 @@ def test_prune_keeps_the_newest_rows(journal: Journal) -> None:
     for number in range(10):
         record(journal, b"%d" % number, 0)
     with journal.transaction():
-        assert journal.prune(NOW_MS, inbox_rows=3, inbox_least=1) == Pruned(7, 0)
+        assert journal.prune(NOW_MS, {}, inbox_rows=3, inbox_least=1) == Pruned(7, {})
     assert [number for number in range(10) if journal.seen(b"%d" % number)] == [7, 8, 9]
 
 
@@ -98,7 +98,7 @@ def test_prune_forgets_what_is_old_but_never_the_newest_whose_clock_may_have_bee
     record(journal, b"young", 0, NOW_MS - 29 * DAY_MS)
     record(journal, b"recorded in 1970", 0, 5_000)
     with journal.transaction():
-        assert journal.prune(NOW_MS, inbox_days=30, inbox_least=1) == Pruned(1, 0)
+        assert journal.prune(NOW_MS, {}, inbox_days=30, inbox_least=1) == Pruned(1, {})
     assert journal.seen(b"old") is None
     assert journal.seen(b"young") is not None
     assert journal.seen(b"recorded in 1970") is not None
@@ -110,7 +110,7 @@ def test_prune_keeps_unfinished_commands(journal: Journal, result: int | None) -
     record(journal, b"finished", 0, at_ms=0)
     record(journal, b"newest", 0)
     with journal.transaction():
-        assert journal.prune(NOW_MS, inbox_rows=1, inbox_least=0) == Pruned(1, 0)
+        assert journal.prune(NOW_MS, {}, inbox_rows=1, inbox_least=0) == Pruned(1, {})
     assert journal.seen(b"unfinished") is not None
 
 
@@ -120,6 +120,6 @@ def test_one_prune_is_bounded_and_the_next_goes_on(journal: Journal) -> None:
             journal.record_command(b"%d" % number, 100, LINE, NOW_MS)
             journal.record_outcome(b"%d" % number, 0, "")
     with journal.transaction():
-        assert journal.prune(NOW_MS, inbox_rows=100).inbox == 1000
+        assert journal.prune(NOW_MS, {}, inbox_rows=100).inbox == 1000
     with journal.transaction():
-        assert journal.prune(NOW_MS, inbox_rows=100).inbox == 400
+        assert journal.prune(NOW_MS, {}, inbox_rows=100).inbox == 400

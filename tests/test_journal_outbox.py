@@ -1,4 +1,4 @@
-"""The outbox keeps order and gives up a message only when told that it was delivered; events never have a gap."""
+"""The outbox keeps order and gives up a message only when told that it was delivered."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Event, Journal, JournalError, JsonValue, OutboxRow, Pruned
+from agent.journal import Journal, JournalError, JsonValue, OutboxRow
 
 NOW_MS = 1_700_000_000_000
 TOPIC = "klc/reply/qik/P1"
@@ -58,7 +58,7 @@ def test_size_and_age_of_the_outbox(journal: Journal) -> None:
 def test_prune_keeps_what_is_undelivered(journal: Journal) -> None:
     enqueue(journal, b"a", b"b")
     with journal.transaction():
-        journal.prune(NOW_MS + 10**12, inbox_days=0, inbox_rows=0, inbox_least=0, events_rows=0)
+        journal.prune(NOW_MS + 10**12, {}, inbox_days=0, inbox_rows=0, inbox_least=0)
     assert [row.payload for row in journal.pending(0, 9)] == [b"a", b"b"]
 
 
@@ -95,48 +95,14 @@ def test_a_transaction_inside_another_is_refused_and_ends_both(journal: Journal)
         lambda journal: journal.delete("a"),
         lambda journal: journal.enqueue(TOPIC, b"a", NOW_MS),
         lambda journal: journal.delivered([1]),
-        lambda journal: journal.add_event(NOW_MS, 0, "boot", ""),
+        lambda journal: journal.records.add(3, NOW_MS, 0, "", "boot"),
         lambda journal: journal.record_command(b"key", 100, b"line", NOW_MS),
-        lambda journal: journal.prune(NOW_MS),
+        lambda journal: journal.prune(NOW_MS, {}),
     ],
 )
 def test_a_write_outside_a_transaction_is_refused(journal: Journal, write) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(RuntimeError, match="outside a journal transaction"):
         write(journal)
-
-
-def test_events_are_numbered_without_a_gap_over_rollback_prune_and_restart(tmp_path: Path) -> None:
-    path = tmp_path / "events.db"
-
-    def add(journal: Journal) -> int:
-        with journal.transaction():
-            return journal.add_event(NOW_MS, 1, "plug", "vehicle plugged in")
-
-    def add_and_fail(journal: Journal) -> None:
-        with journal.transaction():
-            journal.add_event(NOW_MS, 1, "plug", "never happened")
-            raise ValueError("after the event")
-
-    with closing(Journal.open(path, NOW_MS)) as journal:
-        assert [add(journal), add(journal)] == [1, 2]
-        with pytest.raises(ValueError, match="after the event"):
-            add_and_fail(journal)
-        assert add(journal) == 3
-        with journal.transaction():
-            assert journal.prune(NOW_MS, events_rows=0) == Pruned(0, 3)
-    with closing(Journal.open(path, NOW_MS)) as journal:
-        assert add(journal) == 4
-        assert journal.events(0, 9) == [Event(4, NOW_MS, 1, "plug", "vehicle plugged in")]
-
-
-def test_events_are_read_in_pieces_and_pruned_from_the_oldest(journal: Journal) -> None:
-    with journal.transaction():
-        for number in range(1, 6):
-            journal.add_event(NOW_MS, 0, "test", str(number))
-    assert [event.text for event in journal.events(2, 2)] == ["3", "4"]
-    with journal.transaction():
-        journal.prune(NOW_MS, events_rows=2)
-    assert [event.sequence for event in journal.events(0, 9)] == [4, 5]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +144,6 @@ def test_an_unchanged_value_writes_nothing(tmp_path: Path) -> None:
 def test_a_value_that_is_no_json_is_named(journal: Journal) -> None:
     with journal.transaction():
         journal.put("settings", "x")
-        journal._connection.execute("UPDATE state SET value = '{'")
+        journal._database.connection.execute("UPDATE state SET value = '{'")
     with pytest.raises(JournalError, match="cannot read settings: its value is no JSON"):
         journal.get("settings")

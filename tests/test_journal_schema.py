@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import FirstOutcome, Journal, JournalError, JournalTooNew, OutboxRow, schema
+from agent.journal import Extent, FirstOutcome, Journal, JournalError, JournalTooNew, OutboxRow, StoredRecord, schema
 
 NOW_MS = 1_700_000_100_000
 DATA = Path(__file__).parent / "data"
-ADD_RECORDS = "ALTER TABLE events ADD COLUMN record INTEGER; CREATE TABLE records (id INTEGER PRIMARY KEY) STRICT"
+ADD_UPLOADS = "ALTER TABLE outbox ADD COLUMN record INTEGER; CREATE TABLE uploads (id INTEGER PRIMARY KEY) STRICT"
 
 
 def load(path: Path, *names: str) -> Path:
@@ -31,13 +31,17 @@ def assert_holds_what_v1_left(journal: Journal) -> None:
     assert journal.seen(b"\xaa\x02") == FirstOutcome(1, "")
     assert journal.pending(0, 9) == [OutboxRow(2, "klc/reply/qik/P1", b"accepted")]
     assert journal.get("settings") == {"heartbeat_s": 30}
-    assert [event.text for event in journal.events(0, 9)] == ["vehicle plugged in"]
+    assert journal.records.after(3, 0, 9) == [
+        StoredRecord(3, 8, 1_700_000_000_000, 1, "", "4,gun 1; order ORDER1: current flows")
+    ]
+    assert [record.order for record in journal.records.after(1, 0, 9)] == ["ORDER1"]
 
 
 def assert_goes_on_after_v1(journal: Journal) -> None:
     with journal.transaction():
         assert journal.enqueue("klc/reply/qik/P1", b"next", NOW_MS) == 3
-        assert journal.add_event(NOW_MS, 0, "boot", "") == 2
+        assert journal.records.add(3, NOW_MS, 0, "", "1,version 0.2.0") == 9
+    assert journal.records.extent(3) == Extent(2, 9)
 
 
 def test_todays_code_takes_over_a_journal_of_schema_1(tmp_path: Path) -> None:
@@ -57,18 +61,18 @@ def test_the_released_schema_1_was_not_edited(tmp_path: Path, monkeypatch: pytes
 
 def test_an_older_file_goes_through_every_step_it_has_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = load(tmp_path / "pile.db", "journal_v1.sql")
-    monkeypatch.setattr(schema, "MIGRATIONS", (schema.MIGRATIONS[0], ADD_RECORDS, "INSERT INTO records VALUES (7)"))
+    monkeypatch.setattr(schema, "MIGRATIONS", (schema.MIGRATIONS[0], ADD_UPLOADS, "INSERT INTO uploads VALUES (7)"))
     for _ in range(2):  # the second start finds nothing to do
         with closing(Journal.open(path, NOW_MS)) as journal:
             assert_holds_what_v1_left(journal)
     assert ask(path, "PRAGMA user_version") == [(3,)]
-    assert ask(path, "SELECT id FROM records") == [(7,)]
+    assert ask(path, "SELECT id FROM uploads") == [(7,)]
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = load(tmp_path / "pile.db", "journal_v1.sql")
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", (schema.MIGRATIONS[0], f"{ADD_RECORDS}; INSERT INTO nowhere VALUES (1)"))
+        patch.setattr(schema, "MIGRATIONS", (schema.MIGRATIONS[0], f"{ADD_UPLOADS}; INSERT INTO nowhere VALUES (1)"))
         with pytest.raises(JournalError, match="cannot open it: no such table: nowhere"):
             Journal.open(path, NOW_MS)
     assert ask(path, "PRAGMA user_version") == [(1,)]
@@ -82,7 +86,7 @@ def test_a_newer_file_that_allows_us_is_used_and_stays_newer(tmp_path: Path) -> 
         assert_holds_what_v1_left(journal)
         assert_goes_on_after_v1(journal)
     assert ask(path, "PRAGMA user_version") == [(2,)]
-    assert ask(path, "SELECT fields FROM records") == [("ORDER1,1",)]
+    assert ask(path, "SELECT name FROM uploads") == [("log-1",)]
 
 
 def test_a_newer_file_that_excludes_us_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from codec_helpers import CODEC
 
 from agent.protocol.commands import COMMANDS
+from agent.protocol.events import AlarmCode, EventCode
 from agent.protocol.fields import Repeat, fields_of
 from agent.protocol.page import page
 from agent.protocol.results import GunStatus, Result, StopReason, UpdateState
@@ -65,7 +66,7 @@ def test_a_command_has_a_section_with_every_field(number: int) -> None:
 def test_every_number_is_listed() -> None:
     for result in Result:
         assert f"| {result.value} | {result.name} |" in page()
-    for number in (*GunStatus, *StopReason, *UpdateState):
+    for number in (*GunStatus, *StopReason, *UpdateState, *EventCode, *AlarmCode):
         assert f"| {number.value} | {number.name.lower().replace('_', ' ')} |" in page()
 
 

@@ -1,8 +1,11 @@
 """``pile-agent``: the command line. Each subcommand stands in a module of its own, imported when it is asked for."""
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from agent.cli.exits import FAILED, INTERRUPTED
@@ -26,14 +29,17 @@ Exit codes: 0 good, 1 failed, 2 wrong usage, 78 a configuration that can't be us
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # the platform's texts are Chinese, whatever the locale says
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     options = _parser().parse_args(arguments)
     work: Callable[[argparse.Namespace], int] = options.work
     try:
         return work(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has gone; at exit Python would try once more to write to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
@@ -47,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_send(commands)
     _add_status(commands)
+    _add_records(commands)
     _add_lines(commands)
     return parser
 
@@ -101,6 +108,37 @@ def _add_status(commands: "Commands[argparse.ArgumentParser]") -> None:
         command.set_defaults(work=_status, request=name)
 
 
+def _add_records(commands: "Commands[argparse.ArgumentParser]") -> None:
+    records = commands.add_parser(
+        "records",
+        help="show what the journal keeps: charges, measurements, events, alarms",
+        description="Show the newest records of the journal, oldest first. The agent may run or not.",
+    )
+    _add_config(records)
+    records.add_argument("--type", choices=("charging", "process", "event", "alarm"), help="only of that type")
+    records.add_argument("--order", metavar="N", help="only of that order")
+    records.add_argument("--gun", type=int, metavar="N", help="only of that gun; 0 is the whole pile")
+    records.add_argument("--since", type=_time, metavar="TIME", help="only from that time on (ISO 8601, local)")
+    records.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many, 0 all (%(default)s)")
+    form = records.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_const", const="json", dest="form", help="JSON, a line each")
+    form.add_argument("--csv", action="store_const", const="csv", dest="form", help="CSV; with --type all its fields")
+    records.set_defaults(work=_records, form="table")
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time such as 2026-11-22T08:00:00") from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 0")
+    return int(text)
+
+
 def _add_lines(commands: "Commands[argparse.ArgumentParser]") -> None:
     decode = commands.add_parser(
         "decode",
@@ -146,6 +184,13 @@ def _status(options: argparse.Namespace) -> int:
     from agent.cli.show import show
 
     return show(options.config, options.request, options.json)
+
+
+def _records(options: argparse.Namespace) -> int:
+    from agent.cli.records import Asked, records
+
+    asked = Asked(options.type, options.order, options.gun, options.since, options.limit, options.form)
+    return records(options.config, asked)
 
 
 def _decode(options: argparse.Namespace) -> int:

@@ -8,10 +8,10 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from agent.cli.exits import CONFIG, FAILED, OK, USAGE
-from agent.cli.platform_client import PlatformClient
+from agent.cli.platform_client import READY_S, PlatformClient, PlatformError
 from agent.config import Config, ConfigError, load_config
 from agent.protocol.codec import Codec, Reply
-from agent.protocol.commands import COMMANDS
+from agent.protocol.commands import COMMANDS, RecordsSummary
 from agent.protocol.fields import InnerPile, Repeat, Text, TextChoice, fields_of
 from agent.protocol.jsonform import encode_json, reply_to_json
 from cext.message import MessageError
@@ -61,7 +61,7 @@ def _field(number: int, text: str) -> tuple[str, Any]:
 
 def _exchange(codec: Codec, config: Config, line: bytes, timestamp: str, timeout_s: float) -> int:
     """Publish, and print replies up to the final one."""
-    replies: SimpleQueue[Reply | str] = SimpleQueue()
+    replies: SimpleQueue[Reply] = SimpleQueue()
     deadline = time.monotonic() + timeout_s
 
     def heard(payload: bytes) -> None:
@@ -73,17 +73,26 @@ def _exchange(codec: Codec, config: Config, line: bytes, timestamp: str, timeout
         if reply.request_timestamp == timestamp:
             replies.put(reply)
 
-    with PlatformClient(config.link, heard, replies.put) as client:
-        client.publish(line, max(deadline - time.monotonic(), 0))
-        while True:
-            try:
-                reply = replies.get(timeout=max(deadline - time.monotonic(), 0))
-            except Empty:
-                print(f"no final reply within {timeout_s:g} s", file=sys.stderr)
-                return FAILED
-            if isinstance(reply, str):
-                print(reply, file=sys.stderr)
-                return FAILED
-            print(json.dumps(reply_to_json(reply), ensure_ascii=False), flush=True)
-            if reply.result.is_final:
-                return FAILED if reply.result.is_error else OK
+    try:
+        with PlatformClient(config.link, heard, timeout_s=min(timeout_s, READY_S)) as platform:
+            platform.publish(line)
+            return _print_replies(replies, deadline)
+    except PlatformError as error:
+        print(error, file=sys.stderr)
+    except Empty:
+        print(f"no final reply within {timeout_s:g} s", file=sys.stderr)
+    return FAILED
+
+
+def _print_replies(replies: "SimpleQueue[Reply]", deadline: float) -> int:
+    """Up to the final one; with 104 that is the last record. Raises ``Empty`` when it does not come."""
+    to_come = 1
+    while True:
+        reply = replies.get(timeout=max(deadline - time.monotonic(), 0))
+        print(json.dumps(reply_to_json(reply), ensure_ascii=False), flush=True)
+        if not reply.result.is_final:
+            to_come = reply.body.total if isinstance(reply.body, RecordsSummary) else to_come
+            continue
+        to_come -= 1
+        if reply.result.is_error or not to_come:
+            return FAILED if reply.result.is_error else OK

@@ -9,32 +9,56 @@ from typing import Any
 
 from agent.cli.exits import CONFIG, FAILED, OK
 from agent.config import ConfigError, load_config
+from agent.protocol.commands import OPERATIONS
 
 CLEAR = "\x1b[H\x1b[2J"
+ANSWER_S = 5.0  # a watched agent speaks each second
 
 
 def show(path: Path, request: str, as_json: bool) -> int:
-    """Print one snapshot (``status``), or one after another (``watch``)."""
+    """Print one snapshot (``status``), or one after another (``watch``) until the agent ends."""
     try:
         address = load_config(path).socket
     except ConfigError as error:
         print(error, file=sys.stderr)
         return CONFIG
     try:
-        for line in _ask(address, request):
+        for line in ask(address, request):
             _print(line, as_json, clear=request == "watch" and sys.stdout.isatty())
-    except OSError as error:
-        print(f"{address}: no agent answers here ({error.strerror})", file=sys.stderr)
+    except NoAgentError as error:
+        print(f"{address}: {error}", file=sys.stderr)
         return FAILED
     return OK
 
 
-def _ask(address: Path, request: str) -> Iterator[str]:
+class NoAgentError(Exception):
+    """No agent answers at the socket, or it refuses to; the text says why."""
+
+
+def ask(address: Path, request: str) -> Iterator[str]:
+    """The JSON lines a running agent sends to ``request``. Raises ``NoAgentError``."""
+    is_answered = False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(ANSWER_S)
+        for line in _lines(sock, address, request):
+            if line.startswith('{"error"'):
+                raise NoAgentError(json.loads(line)["error"])
+            is_answered = True
+            yield line
+    if not is_answered:
+        raise NoAgentError("the agent closed the connection without an answer")
+
+
+def _lines(sock: socket.socket, address: Path, request: str) -> Iterator[str]:
+    try:
         sock.connect(str(address))
         sock.sendall(request.encode() + b"\n")
         with sock.makefile(encoding="utf-8") as lines:
             yield from lines
+    except TimeoutError as error:
+        raise NoAgentError(f"the agent did not answer in {ANSWER_S:g} s") from error
+    except OSError as error:
+        raise NoAgentError(f"no agent answers here ({error.strerror})") from error
 
 
 def _print(line: str, as_json: bool, clear: bool) -> None:
@@ -51,9 +75,23 @@ def readable(snapshot: dict[str, Any]) -> list[str]:
         f"pile {snapshot['pile']}, version {snapshot['version']}, up {snapshot['uptime_s']} s",
         f"broker {link['broker']}: {state}; {snapshot['outbox']} messages wait",
         f"messages: {messages}",
+        *_settings(snapshot),
         *(line for gun in snapshot["guns"] for line in _gun(gun)),
         *(line for one in snapshot["lines"] for line in _line(one)),
     ]
+
+
+def _settings(snapshot: dict[str, Any]) -> Iterator[str]:
+    site, parameters = snapshot["site"], snapshot["parameters"]
+    if site:
+        operation = OPERATIONS[site["operation"]]
+        yield f"site: station {site['station']}, region {site['region']}, bay {site['bay']}, {operation}"
+    if parameters:
+        board = parameters["board"]
+        limit_a = board["current_limit_da"] / 10
+        yield f"set by 106: {limit_a:g} A, {board['mode']}, {board['phases']} phase(s), {parameters['guns']} guns"
+    if snapshot["is_configuring"]:
+        yield "a 106 is under way"
 
 
 def _gun(gun: dict[str, Any]) -> Iterator[str]:
@@ -61,8 +99,9 @@ def _gun(gun: dict[str, Any]) -> Iterator[str]:
     measured = f", {_measured(reading)}" if reading else ""
     yield f"gun {gun['gun']}: {gun['status']}{measured}"
     if session:
-        cap = f" of {session['cap_wh']} Wh" if session["cap_wh"] is not None else ""
-        yield f"  order {session['order']}: {session['phase']}, {session['energy_wh'] or 0} Wh{cap}"
+        cap = f" of {session['cap_fen']}" if session["cap_fen"] is not None else ""
+        so_far = f"{session['energy_wh']} Wh, {session['total_fen']}{cap} fen"
+        yield f"  order {session['order']}: {session['phase']}, {so_far}"
 
 
 def _measured(reading: dict[str, Any]) -> str:

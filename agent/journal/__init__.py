@@ -1,13 +1,15 @@
-"""What the agent must not forget: commands (so that each acts once), replies not yet delivered, settings, events.
+"""What the agent must not forget: commands (so that each acts once), replies not yet delivered, settings, records.
 
-One SQLite file, one connection, one thread. docs/adr/0004-journal.md says why.
+One SQLite file, one connection, one thread; tools read beside it. docs/adr/0004-journal.md says why.
 """
 
 from agent.journal.errors import JournalBusy, JournalError, JournalTooNew
-from agent.journal.journal import Event, FirstOutcome, Journal, JsonValue, OutboxRow, Pruned
+from agent.journal.journal import FirstOutcome, Journal, JsonValue, OutboxRow, Pruned
+from agent.journal.reader import reading
+from agent.journal.records import Extent, Records, Retention, StoredRecord, Wanted
 
 __all__ = [
-    "Event",
+    "Extent",
     "FirstOutcome",
     "Journal",
     "JournalBusy",
@@ -16,4 +18,9 @@ __all__ = [
     "JsonValue",
     "OutboxRow",
     "Pruned",
+    "Records",
+    "Retention",
+    "StoredRecord",
+    "Wanted",
+    "reading",
 ]

@@ -1,8 +1,9 @@
-"""The journal's face: inbox, outbox, state and events, changed together or not at all.
+"""The journal's face: inbox, outbox, state and records, changed together or not at all.
 
     with journal.transaction():
         journal.record_command(key, 101, line, now_ms)
         journal.put("gun/1", {"order": "…"})
+        journal.records.add(3, now_ms, 1, "", "4,current flows")
         journal.enqueue(topic, reply, now_ms)
         journal.record_outcome(key, 1, "")
     # on disk from here on: acknowledge to the broker
@@ -13,20 +14,20 @@ Reading needs no transaction. ``JournalError`` means the transaction did not hap
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from agent.journal import storage
+from agent.journal.database import Database
 from agent.journal.errors import JournalError
+from agent.journal.records import DAY_MS, PRUNE_BATCH, Records, Retention
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
 CHECK_S = 5.0  # what checking the file may cost a start
-DAY_MS = 24 * 3600 * 1000
-PRUNE_BATCH = 1000  # rows of one table in one prune(): its commit holds up the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +48,16 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened; ``gun`` 0 is the whole pile."""
-
-    sequence: int
-    at_ms: int
-    gun: int
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows a prune removed; ``PRUNE_BATCH`` of either means there may be more."""
+    """How many rows a prune removed: commands, and records by type."""
 
     inbox: int
-    events: int
+    records: Mapping[int, int]
+
+    @property
+    def is_done(self) -> bool:
+        """No table gave as many as one prune may take, so there is nothing more to forget now."""
+        return PRUNE_BATCH not in (self.inbox, *self.records.values())
 
 
 class Journal:
@@ -71,8 +66,9 @@ class Journal:
     def __init__(self, path: Path, connection: sqlite3.Connection, lock_fd: int, notices: list[str]) -> None:
         self.path = path
         self.notices = notices
-        self._connection = connection
+        self._database = Database(path, connection)
         self._lock_fd = lock_fd
+        self.records = Records(self._database)
 
     @classmethod
     def open(cls, path: Path, now_ms: int, check_s: float = CHECK_S) -> "Journal":
@@ -95,49 +91,41 @@ class Journal:
     def close(self) -> None:
         """Fold the WAL into the file and give up ownership; an open transaction is rolled back."""
         try:
-            with self._errors_named("close it"):
-                self._connection.close()
+            self._database.close()
         finally:
             os.close(self._lock_fd)
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All writes of the block, on disk when it ends; none of them if it, or the disk, fails."""
-        if self._connection.in_transaction:
-            raise RuntimeError("a journal transaction is open already; compose the writes in one")
-        self._rows("begin a transaction", "BEGIN IMMEDIATE")
-        try:
-            yield
-            self._rows("commit", "COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
-                self._rows("roll back", "ROLLBACK")
-            raise
+        return self._database.transaction()
 
     # Inbox
 
     def seen(self, key: bytes) -> FirstOutcome | None:
         """What the command with this key was answered so far; ``None`` for one never recorded (or pruned)."""
-        rows = self._rows("look up a command", "SELECT result, body FROM inbox WHERE key = ?", key)
+        rows = self._database.rows("look up a command", "SELECT result, body FROM inbox WHERE key = ?", key)
         return FirstOutcome(rows[0][0], rows[0][1] or "") if rows else None
 
-    def record_command(self, key: bytes, command: int, line: bytes, now_ms: int) -> None:
-        """Remember a command before it is acknowledged to the broker. Ask ``seen`` first: a second time is a bug."""
+    def record_command(self, key: bytes, command: int, line: bytes | None, now_ms: int) -> None:
+        """Remember a command before it is acknowledged to the broker. Ask ``seen`` first: a second time is a bug.
+
+        ``line`` is ``None`` where it must not be kept because it may hold a password.
+        """
         if self.seen(key) is not None:
             raise RuntimeError(f"command {key.hex()} is in the journal already")
         sql = "INSERT INTO inbox (key, command, at_ms, line) VALUES (?, ?, ?, ?)"
-        self._write("record a command", sql, key, command, now_ms, line)
+        self._database.write("record a command", sql, key, command, now_ms, line)
 
     def record_outcome(self, key: bytes, result: int, body: str) -> None:
         """Remember a reply: ACCEPTED and DEFERRED (1, 2) replace each other, the first final one stands for good.
 
-        With the final reply the command's line goes: it is not needed any more and may hold a password (106, 113).
+        With the final reply the command's line goes: it is not needed any more.
         """
         sql = """
             UPDATE inbox SET result = ?1, body = ?2, line = CASE WHEN ?1 IN (1, 2) THEN line END
             WHERE key = ?3 AND (result IS NULL OR result IN (1, 2))
         """
-        if self._write("record an outcome", sql, result, body, key) == 0 and self.seen(key) is None:
+        if self._database.write("record an outcome", sql, result, body, key) == 0 and self.seen(key) is None:
             raise RuntimeError(f"command {key.hex()} is not in the journal")
 
     # Outbox
@@ -145,27 +133,27 @@ class Journal:
     def enqueue(self, topic: str, payload: bytes, now_ms: int) -> int:
         """Put a message behind all others; its id."""
         sql = "INSERT INTO outbox (topic, payload, at_ms) VALUES (?, ?, ?)"
-        self._write("enqueue a message", sql, topic, payload, now_ms)
-        return self._last_id()
+        self._database.write("enqueue a message", sql, topic, payload, now_ms)
+        return self._database.last_id()
 
     def pending(self, after_id: int, limit: int) -> list[OutboxRow]:
         """The next messages behind ``after_id`` in the order they were enqueued."""
         sql = "SELECT id, topic, payload FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
-        return [OutboxRow(*row) for row in self._rows("read the outbox", sql, after_id, limit)]
+        return [OutboxRow(*row) for row in self._database.rows("read the outbox", sql, after_id, limit)]
 
     def delivered(self, ids: Iterable[int]) -> None:
         """Remove what the broker has acknowledged. It may wait for a later transaction: a crash then repeats it."""
         for row_id in ids:
-            self._write("remove a delivered message", "DELETE FROM outbox WHERE id = ?", row_id)
+            self._database.write("remove a delivered message", "DELETE FROM outbox WHERE id = ?", row_id)
 
     def outbox_size(self) -> int:
-        ((size,),) = self._rows("count the outbox", "SELECT count(*) FROM outbox")
+        ((size,),) = self._database.rows("count the outbox", "SELECT count(*) FROM outbox")
         return int(size)
 
     def outbox_oldest_ms(self) -> int | None:
         """When the oldest undelivered message was enqueued (epoch ms); ``None`` if all are delivered."""
         sql = "SELECT at_ms FROM outbox ORDER BY id LIMIT 1"
-        rows = self._rows("read the outbox", sql)
+        rows = self._database.rows("read the outbox", sql)
         return int(rows[0][0]) if rows else None
 
     # State
@@ -177,53 +165,43 @@ class Journal:
             ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value
         """
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._write(f"store {key}", sql, key, text)
+        self._database.write(f"store {key}", sql, key, text)
 
     def get(self, key: str) -> JsonValue:
         """The value under ``key``; ``None`` if there is none."""
-        rows = self._rows(f"read {key}", "SELECT value FROM state WHERE key = ?", key)
+        rows = self._database.rows(f"read {key}", "SELECT value FROM state WHERE key = ?", key)
         return self._decoded(key, rows[0][0]) if rows else None
 
     def delete(self, key: str) -> None:
         """Forget ``key``; one that is not there is forgotten already."""
-        self._write(f"delete {key}", "DELETE FROM state WHERE key = ?", key)
+        self._database.write(f"delete {key}", "DELETE FROM state WHERE key = ?", key)
 
     def items(self, prefix: str) -> list[tuple[str, JsonValue]]:
         """Every key that starts with ``prefix`` and its value, in the order of the keys."""
         sql = "SELECT key, value FROM state WHERE substr(key, 1, ?) = ? ORDER BY key"
-        rows = self._rows(f"read {prefix}*", sql, len(prefix), prefix)
+        rows = self._database.rows(f"read {prefix}*", sql, len(prefix), prefix)
         return [(key, self._decoded(key, value)) for key, value in rows]
-
-    # Events
-
-    def add_event(self, now_ms: int, gun: int, code: str, text: str) -> int:
-        """Its sequence number: one more than the last one's, whatever was rolled back or pruned meanwhile."""
-        sql = "INSERT INTO events (at_ms, gun, code, text) VALUES (?, ?, ?, ?)"
-        self._write("add an event", sql, now_ms, gun, code, text)
-        return self._last_id()
-
-    def events(self, after: int, limit: int) -> list[Event]:
-        """The next events behind the sequence number ``after``."""
-        sql = "SELECT sequence, at_ms, gun, code, text FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        return [Event(*row) for row in self._rows("read the events", sql, after, limit)]
 
     # Retention
 
     def prune(
         self,
         now_ms: int,
+        records: Mapping[int, Retention],
         inbox_days: int = 30,
         inbox_rows: int = 10_000,
         inbox_least: int = 1_000,
-        events_rows: int = 10_000,
     ) -> Pruned:
-        """Forget finished commands (beyond the newest ``inbox_rows``, or older than ``inbox_days``) and old events.
+        """Forget finished commands (beyond the newest ``inbox_rows``, or older than ``inbox_days``) and old records by
+        type, a bounded number of each.
 
-        Unfinished commands and the outbox stay. So do the newest ``inbox_least`` commands whatever their age: one
-        recorded while the clock said 1970 looks old, and forgetting it would let it act twice.
+        Unfinished commands stay. So do the newest ``inbox_least`` commands whatever their age: one recorded while the
+        clock said 1970 looks old, and forgetting it would let it act twice. The outbox has its own copy of what is not
+        yet delivered, so a record may go although the broker has not taken it.
         """
         return Pruned(
-            self._prune_inbox(now_ms - inbox_days * DAY_MS, inbox_rows, inbox_least), self._prune_events(events_rows)
+            self._prune_inbox(now_ms - inbox_days * DAY_MS, inbox_rows, inbox_least),
+            {kind: self.records.prune(kind, retention, now_ms) for kind, retention in records.items()},
         )
 
     def _prune_inbox(self, oldest_ms: int, rows: int, least: int) -> int:
@@ -237,42 +215,7 @@ class Journal:
                     OR at_ms < ?2 AND id <= (SELECT id FROM inbox ORDER BY id DESC LIMIT 1 OFFSET ?3))
                 ORDER BY id LIMIT ?4)
         """
-        return self._write("prune the inbox", sql, rows, oldest_ms, least, PRUNE_BATCH)
-
-    def _prune_events(self, rows: int) -> int:
-        sql = """
-            DELETE FROM events WHERE sequence IN (
-                SELECT sequence FROM events
-                WHERE sequence <= (SELECT max(sequence) FROM events) - ?
-                ORDER BY sequence LIMIT ?)
-        """
-        return self._write("prune the events", sql, rows, PRUNE_BATCH)
-
-    # SQLite
-
-    def _write(self, doing: str, sql: str, *values: object) -> int:
-        """Rows changed. Outside a transaction SQLite would commit each statement by itself."""
-        if not self._connection.in_transaction:
-            raise RuntimeError(f"cannot {doing} outside a journal transaction")
-        with self._errors_named(doing):
-            return self._connection.execute(sql, values).rowcount
-
-    def _rows(self, doing: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._errors_named(doing):
-            return self._connection.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _errors_named(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if storage.is_damage(error):
-                storage.mark_suspect(self.path)
-            raise JournalError(self.path, doing, str(error)) from error
-
-    def _last_id(self) -> int:
-        ((row_id,),) = self._rows("read the row's number", "SELECT last_insert_rowid()")
-        return int(row_id)
+        return self._database.write("prune the inbox", sql, rows, oldest_ms, least, PRUNE_BATCH)
 
     def _decoded(self, key: str, text: str) -> JsonValue:
         try:

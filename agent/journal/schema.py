@@ -35,13 +35,18 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
-    CREATE TABLE events (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Clustered by type and number: a type is read in order without looking at the others, and there is one tree less.
+    CREATE TABLE records (
+        type INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
         at_ms INTEGER NOT NULL,
         gun INTEGER NOT NULL,
-        code TEXT NOT NULL,
-        text TEXT NOT NULL
-    ) STRICT;
+        order_number TEXT,  -- NULL: of no order
+        body TEXT NOT NULL,
+        PRIMARY KEY (type, sequence)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX records_of_order ON records (order_number) WHERE order_number IS NOT NULL;
+    CREATE TABLE record_counts (type INTEGER PRIMARY KEY, stored INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
     """,
 )
 
@@ -50,7 +55,8 @@ SALVAGED = (
     ("state", "key, value"),
     ("outbox", "id, topic, payload, at_ms"),
     ("inbox", "id, key, command, at_ms, line, result, body"),
-    ("events", "sequence, at_ms, gun, code, text"),
+    ("record_counts", "type, stored, last"),
+    ("records", "type, sequence, at_ms, gun, order_number, body"),
 )
 
 

@@ -130,7 +130,7 @@ def examine(path: Path, limit_s: float | None) -> str:
     try:
         if os.path.getsize(path) == 0:
             return "it is empty"  # a journal gets its name when it is whole, so this was one
-        _refuse_foreign(path, connection)
+        refuse_foreign(path, connection)
         return _quick_check(connection, limit_s)
     except sqlite3.Error as error:
         if is_damage(error):
@@ -186,6 +186,7 @@ def salvage(damaged: Path, journal: sqlite3.Connection) -> dict[str, int]:
         for table, columns in schema.SALVAGED:
             copied[table] = _copy_rows(source, journal, table, columns)
         _keep_sequences(source, journal)
+        _recount_records(journal)
         journal.execute("COMMIT")
     finally:
         source.close()
@@ -229,7 +230,7 @@ def _stamp(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != schema.APPLICATION_ID:
         why = f"it is an SQLite database of something else (application id {application_id:#x})"
@@ -283,3 +284,13 @@ def _keep_sequences(source: sqlite3.Connection, journal: sqlite3.Connection) -> 
         if isinstance(last, int) and last > ours:
             journal.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
             journal.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, last))
+
+
+def _recount_records(journal: sqlite3.Connection) -> None:
+    """What was counted may be lost, or be more than is left; a type whose count is lost goes on behind its last one."""
+    journal.execute("""
+        INSERT INTO record_counts (type, stored, last)
+        SELECT type, count(*), max(sequence) FROM records WHERE true GROUP BY type
+        ON CONFLICT (type) DO UPDATE SET stored = excluded.stored, last = max(last, excluded.last)
+    """)
+    journal.execute("UPDATE record_counts SET stored = 0 WHERE type NOT IN (SELECT type FROM records)")

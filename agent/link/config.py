@@ -14,6 +14,15 @@ class TlsConfig:
 
 
 @dataclass(frozen=True)
+class ServerTiming:
+    """Where another server (106) comes in: how long it is tried, and after what time out of reach the other one of the
+    two that are known is used."""
+
+    trial_s: float = 60.0
+    fallback_s: float = 600.0
+
+
+@dataclass(frozen=True)
 class LinkConfig:
     host: str
     port: int

@@ -1,9 +1,11 @@
-"""What the core wants done. Replies and notes become durable in the turn's transaction; jobs go to the bus after it."""
+"""What the core wants done. Replies and records become durable in the turn's transaction; jobs follow it."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
+from agent.pile.parameters import BoardSettings, Server
 from agent.pile.state import Request
-from agent.protocol.results import Result
+from agent.protocol.results import RecordType, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,34 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """Keep an event: ``code`` is a stable word, ``text`` says it in full."""
+class Conclude:
+    """Remember how a command came out whose last reply was ACCEPTED. No message says it: what it asked for did."""
 
+    request: Request
+    result: Result
+    outcome: str
+
+
+class Severity(IntEnum):
+    """How loud the log says it, in the numbers of ``logging``."""
+
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Keep a record, and tell the platform of it unasked. ``body``: its wire fields but for those that stand here and
+    its sequence, which the journal gives."""
+
+    type: RecordType
+    at_ms: int  # epoch
     gun: int  # 0: the pile
-    code: str
-    text: str
+    order: str  # empty: of none
+    body: str
+    words: str = ""  # for the log
+    severity: Severity = Severity.INFO
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,30 @@ class RebootBoards:
 
 
 @dataclass(frozen=True, slots=True)
+class SetGun:
+    """Write what a gun's controller keeps; ``GunSet`` answers, with how it was before. ``request``: the 106 that
+    wants it, if one does."""
+
+    gun: int
+    settings: BoardSettings
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TryServer:
+    """See whether a broker can be used; ``ServerTried`` answers. One that was reached stays connected."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class UseServer:
+    """Everything goes over that broker from now on, also what is not delivered yet."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
 class FeedWatchdogs:
     """Tell every board that the agent is alive."""
 
@@ -78,4 +126,5 @@ class RebootHost:
 
 
 Job = StartGun | StopGun | RebootGun | RebootBoards
-Action = Reply | Report | Note | Job | FeedWatchdogs | ReadVersions | RebootHost
+Kept = Reply | Report | Record | Conclude
+Action = Kept | Job | SetGun | TryServer | UseServer | FeedWatchdogs | ReadVersions | RebootHost

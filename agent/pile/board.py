@@ -74,3 +74,8 @@ def order_context(order: str, size: int = ORDER_CONTEXT_BYTES) -> str:
     if len(order) <= size and order.isascii() and order.isprintable() and not order.startswith("#"):
         return order
     return "#" + hashlib.sha256(order.encode()).hexdigest()[: size - 1]
+
+
+def is_context_of(context: str, order: str) -> bool:
+    """Whether a controller that reports ``context`` holds ``order``, whatever number of bytes it keeps."""
+    return context == order_context(order, len(context))

@@ -9,16 +9,33 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.pile.actions import StartGun, StopGun
-from agent.pile.board import BoardState, GunReading, order_context
+from agent.pile.billing import (
+    close_bill,
+    energy_limit_wh,
+    follow_meter,
+    is_cap_near,
+    measured_latency_ms,
+    note_process,
+)
+from agent.pile.board import BoardState, GunReading, is_context_of
 from agent.pile.money import Price, energy_for_wh
+from agent.pile.records import device_answers, device_silent, faults_reported
 from agent.pile.state import RECENT_ORDERS, Gun, PastOrder, Phase, Request, Session
 from agent.pile.status import has_fault, is_rebooting, status_of
 from agent.pile.turn import Turn
 from agent.protocol.commands import STOP_REASONS, ChargeReply, StartStop
-from agent.protocol.results import Result, StopReason
+from agent.protocol.events import EventCode
+from agent.protocol.results import GunStatus, Result, StopReason
 from cext.message import Message
 
 STOP_RETRY_MS = 5000
+ORDER_BYTES = 1024  # a longer order would not fit our own replies beside the other fields
+SHOWN_CHARACTERS = 64  # of an order, in words
+FAILED_START_REASONS = {
+    Result.NOT_PLUGGED: StopReason.UNPLUGGED,
+    Result.START_TIMEOUT: StopReason.NO_CURRENT,
+    Result.DEVICE_SILENT: StopReason.DEVICE_SILENT,
+}
 FLOWING = (BoardState.STARTING, BoardState.CHARGING, BoardState.STOPPING)
 
 
@@ -49,7 +66,7 @@ def _start(turn: Turn, message: Message, request: Request) -> None:
     if refusal is not None:
         turn.reply(request, *refusal)
         return
-    session = _new_session(turn, command, request)
+    session = _new_session(turn, gun, command, request)
     gun = turn.put(
         replace(gun, session=session, deadline_ms=turn.now.mono_ms + turn.config.start_timeout_s * 1000,
                 ended_plugged=False)
@@ -62,21 +79,30 @@ def _known_order(turn: Turn, command: StartStop, request: Request) -> bool:
     """A second start of an order is DUPLICATE, with how the first one came out; the answer is given here."""
     for gun in turn.state.guns.values():
         if gun.session is not None and gun.session.order == command.order:
-            first = Result.ACCEPTED if gun.session.phase is Phase.STARTING else Result.OK
+            first = Result.ACCEPTED if gun.session.start_request is not None else Result.OK
             _reply_duplicate(turn, request, first, _charge_reply(turn, gun))
             return True
     for past in turn.state.past_orders:
         if past.order == command.order:
-            gun = turn.gun(past.gun)
             stop_reason = past.stop_reason.value if past.stop_reason is not None else None
-            reply = ChargeReply(past.gun, past.order, status_of(gun, turn.now.mono_ms), stop_reason)
+            reply = ChargeReply(past.gun, past.order, _status_now(turn, past.gun), stop_reason)
             _reply_duplicate(turn, request, past.result, reply)
             return True
     return False
 
 
 def _reply_duplicate(turn: Turn, request: Request, first: Result, reply: ChargeReply) -> None:
-    turn.duplicate(request, first, reply if not first.is_error else f"order {reply.order} was tried before")
+    turn.duplicate(request, first, reply if not first.is_error else f"order {_short(reply.order)} was tried before")
+
+
+def _status_now(turn: Turn, number: int) -> GunStatus:
+    """A gun that the configuration no longer has is out of service."""
+    gun = turn.state.guns.get(number)
+    return status_of(gun, turn.now.mono_ms) if gun is not None else GunStatus.OUT_OF_SERVICE
+
+
+def _short(order: str) -> str:
+    return order if len(order) <= SHOWN_CHARACTERS else f"{order[:SHOWN_CHARACTERS]}…"
 
 
 def _refusal(turn: Turn, gun: Gun, message: Message) -> tuple[Result, str] | None:
@@ -84,6 +110,10 @@ def _refusal(turn: Turn, gun: Gun, message: Message) -> tuple[Result, str] | Non
     command: StartStop = message.data
     if turn.is_stale(message.timestamp):
         return Result.EXPIRED, f"timestamp = {message.timestamp}: older than {turn.config.command_ttl_s} s"
+    if len(command.order.encode()) > ORDER_BYTES:
+        return Result.OUT_OF_RANGE, f"order = {_short(command.order)}: expected at most {ORDER_BYTES} bytes"
+    if gun.is_withdrawn:
+        return Result.NO_SUCH_GUN, f"gun = {gun.number}: 106 has taken it out of service"
     if is_rebooting(gun, turn.now.mono_ms) or turn.reboot_awaits(gun.number):
         return Result.BUSY, f"gun {gun.number} is about to reboot, or rebooting"
     if gun.silent or gun.reading is None:
@@ -91,18 +121,26 @@ def _refusal(turn: Turn, gun: Gun, message: Message) -> tuple[Result, str] | Non
     if gun.reading.state is BoardState.UPDATING:
         return Result.BUSY, f"gun {gun.number} is being updated"
     if gun.session is not None:
-        return Result.OCCUPIED, f"gun {gun.number} has order {gun.session.order}"
+        return Result.OCCUPIED, f"gun {gun.number} has order {_short(gun.session.order)}"
     if has_fault(gun):
         return Result.FAULT, f"gun {gun.number} has a fault: {_fault_names(gun.reading)}"
     if gun.reading.state in FLOWING:
         return Result.OCCUPIED, f"gun {gun.number} is {gun.reading.state.value}"
     if not gun.reading.plugged:
         return Result.NOT_PLUGGED, f"no car is plugged in at gun {gun.number}"
-    if turn.config.price is None:
+    if gun.reserved_for not in (None, command.account):
+        return Result.RESERVED, f"gun {gun.number} is reserved for another account"
+    tariff = turn.tariff(gun.number)
+    if tariff is None:
         return Result.NO_TARIFF, "the pile has no tariff"
-    if not turn.config.price.is_free and not _energy_cap_wh(command, turn.config.price):
+    if not tariff.is_free and not _buys_energy(command, tariff.cheapest):
         return Result.INSUFFICIENT_BALANCE, f"cap_fen = {_cap_fen(command)}: expected enough for 1 Wh"
     return None
+
+
+def _buys_energy(command: StartStop, price: Price) -> bool:
+    """No money buys nothing, although rounding gives the first watt-hours away."""
+    return _cap_fen(command) > 0 and energy_for_wh(_cap_fen(command), price) != 0
 
 
 def _fault_names(reading: GunReading) -> str:
@@ -114,21 +152,22 @@ def _cap_fen(command: StartStop) -> int:
     return (command.prepaid_fen or command.balance_fen) + command.free_fen
 
 
-def _energy_cap_wh(command: StartStop, price: Price) -> int | None:
-    return energy_for_wh(_cap_fen(command), price)
-
-
-def _new_session(turn: Turn, command: StartStop, request: Request) -> Session:
-    assert turn.config.price is not None  # _refusal has seen to it
+def _new_session(turn: Turn, gun: Gun, command: StartStop, request: Request) -> Session:
+    """The meter counts from its last reading before the start: the first with current has counted some already."""
+    tariff = turn.tariff(gun.number)
+    assert tariff is not None  # _refusal has seen to it
+    assert gun.reading is not None
     return Session(
         order=command.order,
         account=command.account,
         start_type=command.type,
         phase=Phase.STARTING,
         accepted_ms=turn.now.wall_ms,
-        cap_wh=_energy_cap_wh(command, turn.config.price),
-        price=turn.config.price,
+        cap_fen=None if tariff.is_free else _cap_fen(command),
+        free_fen=command.free_fen,
+        tariff=tariff,
         start_request=request,
+        meter_start_wh=gun.reading.energy_wh,
     )
 
 
@@ -139,7 +178,8 @@ def _stop(turn: Turn, command: StartStop, request: Request) -> None:
         turn.reply(request, Result.NOT_CHARGING, f"gun {gun.number} is not charging")
         return
     if session.order != command.order:
-        turn.reply(request, Result.ORDER_MISMATCH, f"order = {command.order}: gun {gun.number} has {session.order}")
+        text = f"order = {_short(command.order)}: gun {gun.number} has {_short(session.order)}"
+        turn.reply(request, Result.ORDER_MISMATCH, text)
         return
     session = replace(session, stop_requests=(*session.stop_requests, request))
     gun = turn.put(replace(gun, session=session))
@@ -155,7 +195,8 @@ def _stop(turn: Turn, command: StartStop, request: Request) -> None:
 def measured(turn: Turn, reading: GunReading) -> None:
     """A gun was polled: its charge goes on, or ends."""
     before = turn.gun(reading.gun)
-    _note_changes(turn, before, reading)
+    device_answers(turn, reading.gun)
+    faults_reported(turn, reading.gun, reading.faults)
     gun = turn.put(
         replace(before, reading=reading, silent=False, ended_plugged=before.ended_plugged and reading.plugged)
     )
@@ -165,24 +206,12 @@ def measured(turn: Turn, reading: GunReading) -> None:
         _PHASES[gun.session.phase](turn, gun, gun.session, reading)
 
 
-def _note_changes(turn: Turn, gun: Gun, reading: GunReading) -> None:
-    """Keep an event for every fault raised or cleared, and for a device that is back."""
-    if gun.silent:
-        turn.note(gun.number, "device-answers", f"the power board of gun {gun.number} answers")
-    old = set(gun.reading.faults) if gun.reading is not None else set()
-    for name in sorted(set(reading.faults) - old):
-        turn.note(gun.number, "fault-raised", f"gun {gun.number}: {name}")
-    for name in sorted(old - set(reading.faults)):
-        turn.note(gun.number, "fault-cleared", f"gun {gun.number}: {name}")
-
-
 def _stop_stray_charge(turn: Turn, gun: Gun, reading: GunReading) -> None:
     """No current without an order: a charge the platform did not order is stopped (offline running comes with 106)."""
     if reading.state not in (BoardState.STARTING, BoardState.CHARGING) or turn.now.mono_ms < gun.retry_ms:
         return
-    turn.note(
-        gun.number, "charge-without-order", f"gun {gun.number} is {reading.state.value} without an order; stopped"
-    )
+    words = f"gun {gun.number} is {reading.state.value} without an order; stopped"
+    turn.note(gun.number, EventCode.CHARGE_WITHOUT_ORDER, words)
     _send_stop(turn, gun)
 
 
@@ -195,40 +224,48 @@ def _while_starting(turn: Turn, gun: Gun, session: Session, reading: GunReading)
         _fail_start(turn, gun, session, Result.NOT_PLUGGED, f"the car at gun {gun.number} was unplugged")
     elif turn.now.mono_ms >= gun.deadline_ms:
         _fail_start(turn, gun, session, Result.START_TIMEOUT, f"no current within {turn.config.start_timeout_s} s")
-    elif not gun.start_sent:
+    elif not gun.start_sent and not _has_heard(session, reading):
         _send_start(turn, gun)  # a restart came between the accepted start and its writing
 
 
 def _is_ours(session: Session, reading: GunReading) -> bool:
-    return reading.order is None or reading.order == order_context(session.order)
+    return reading.order is None or is_context_of(reading.order, session.order)
+
+
+def _has_heard(session: Session, reading: GunReading) -> bool:
+    """The board has begun the order, and maybe ended it: it was told before the agent restarted."""
+    return reading.state in FLOWING if reading.order is None else _is_ours(session, reading)
 
 
 def _current_flows(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
     request = session.start_request
-    meter_start_wh = session.meter_start_wh if session.meter_start_wh is not None else reading.energy_wh
-    session = replace(session, phase=Phase.CHARGING, start_request=None, meter_start_wh=meter_start_wh)
+    session = replace(session, phase=Phase.CHARGING, start_request=None)
     gun = turn.put(replace(gun, session=session))
-    turn.note(gun.number, "charge-started", f"gun {gun.number}, order {session.order}: current flows")
+    words = f"gun {gun.number}, order {_short(session.order)}: current flows"
+    turn.note(gun.number, EventCode.CHARGE_STARTED, words, session.order)
     if request is not None:
         turn.reply(request, Result.OK, _charge_reply(turn, gun))
+    follow_meter(turn, gun, session, reading)
 
 
 def _while_charging(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
+    gun, session = _billed(turn, gun, session, reading)
     if reading.state not in (BoardState.CHARGING, BoardState.STOPPING):
         _end(turn, gun, session, _reason_given_by(reading))
     elif not _is_ours(session, reading):
         _end(turn, gun, session, StopReason.POWER_LOST)
-    elif _is_cap_near(turn, session, reading):
+    elif is_cap_near(turn, gun, session, reading):
         _begin_stop(turn, gun, session, StopReason.AMOUNT_REACHED)
+    else:
+        note_process(turn, gun, session, reading)
 
 
-def _is_cap_near(turn: Turn, session: Session, reading: GunReading) -> bool:
-    """The cap would be passed if current flowed on while a stop takes effect."""
-    if session.cap_wh is None or session.meter_start_wh is None or reading.energy_wh is None:
-        return False
-    used_wh = reading.energy_wh - session.meter_start_wh
-    coasting_wh = (reading.power_w or 0) * turn.config.stop_latency_ms // 3_600_000
-    return used_wh + coasting_wh >= session.cap_wh
+def _billed(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> tuple[Gun, Session]:
+    """The charge with this reading in its ledger. Once another charge flows, the meter counts for that one."""
+    if _is_ours(session, reading) or reading.state not in FLOWING:
+        gun = follow_meter(turn, gun, session, reading)
+    assert gun.session is not None
+    return gun, gun.session
 
 
 def _reason_given_by(reading: GunReading) -> StopReason:
@@ -241,6 +278,10 @@ def _reason_given_by(reading: GunReading) -> StopReason:
 
 
 def _while_stopping(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
+    """A reading from before the stop was ordered says nothing: a start may have reached the board after it."""
+    if reading.at_ms < gun.stop_ordered_ms:
+        return
+    gun, session = _billed(turn, gun, session, reading)
     if reading.state not in FLOWING or not _is_ours(session, reading):
         _end(turn, gun, session, session.stop_reason or _reason_given_by(reading))
     else:
@@ -275,7 +316,7 @@ def silenced(turn: Turn, number: int) -> None:
     gun = turn.gun(number)
     if not gun.silent:
         turn.put(replace(gun, silent=True, silent_since_ms=turn.now.mono_ms))
-        turn.note(number, "device-silent", f"the power board of gun {number} does not answer")
+    device_silent(turn, number)
 
 
 def start_done(turn: Turn, job: StartGun, result: Result, text: str) -> None:
@@ -292,7 +333,7 @@ def stop_done(turn: Turn, job: StopGun, result: Result, text: str) -> None:
     gun = turn.gun(job.gun)
     if result is Result.OK or gun.session is None or gun.session.phase is not Phase.STOPPING:
         return
-    turn.note(gun.number, "stop-failed", f"gun {gun.number}: {text}")
+    turn.note(gun.number, EventCode.STOP_FAILED, f"gun {gun.number}: {text}", gun.session.order)
     _answer_stops(turn, gun, gun.session, result, text)
 
 
@@ -315,7 +356,7 @@ def _answer_stops(turn: Turn, gun: Gun, session: Session, result: Result, text: 
 def _send_start(turn: Turn, gun: Gun) -> None:
     assert gun.session is not None
     turn.put(replace(gun, start_sent=True))
-    turn.do(StartGun(gun.number, gun.session.order, gun.session.cap_wh, turn.config.current_limit_da))
+    turn.do(StartGun(gun.number, gun.session.order, energy_limit_wh(gun.session), turn.current_limit_da(gun.number)))
 
 
 def _send_stop(turn: Turn, gun: Gun) -> None:
@@ -325,7 +366,8 @@ def _send_stop(turn: Turn, gun: Gun) -> None:
 
 def _begin_stop(turn: Turn, gun: Gun, session: Session, reason: StopReason) -> Gun:
     session = replace(session, phase=Phase.STOPPING, stop_reason=reason)
-    gun = turn.put(replace(gun, session=session, deadline_ms=turn.now.mono_ms + turn.config.stop_timeout_s * 1000))
+    deadline_ms = turn.now.mono_ms + turn.config.stop_timeout_s * 1000
+    gun = turn.put(replace(gun, session=session, stop_ordered_ms=turn.now.mono_ms, deadline_ms=deadline_ms))
     _send_stop(turn, gun)
     return turn.gun(gun.number)
 
@@ -337,20 +379,24 @@ def _fail_start(turn: Turn, gun: Gun, session: Session, result: Result, text: st
     """No current flowed. The board is told to stop all the same: it may have heard the start and not been heard."""
     if session.start_request is not None:
         turn.reply(session.start_request, result, text)
-    turn.note(gun.number, "start-failed", f"gun {gun.number}, order {session.order}: {text}")
+    words = f"gun {gun.number}, order {_short(session.order)}: {text}"
+    turn.note(gun.number, EventCode.START_FAILED, words, session.order)
+    close_bill(turn, gun, session, FAILED_START_REASONS.get(result, StopReason.FAULT))
     _forget(turn, gun, session, result, None)
     _send_stop(turn, turn.gun(gun.number))
 
 
 def _end(turn: Turn, gun: Gun, session: Session, reason: StopReason) -> None:
     """No current flows any more. Whoever asked for the stop is answered; nobody asked: the platform is told unasked."""
-    turn.note(gun.number, "charge-ended", f"gun {gun.number}, order {session.order}: ended, {STOP_REASONS[reason]}")
-    gun = _forget(turn, gun, session, Result.OK, reason)
+    order = _short(session.order)
+    words = f"gun {gun.number}, order {order}: ended, {STOP_REASONS[reason]}"
+    turn.note(gun.number, EventCode.CHARGE_ENDED, words, session.order)
+    result = Result.NOT_CHARGING if session.start_request is not None else Result.OK
+    close_bill(turn, gun, session, reason)
+    gun = _forget(turn, gun, session, result, reason)
     reply = ChargeReply(gun.number, session.order, status_of(gun, turn.now.mono_ms), reason.value)
     if session.start_request is not None:
-        turn.reply(
-            session.start_request, Result.NOT_CHARGING, f"order {session.order} was stopped before current flowed"
-        )
+        turn.reply(session.start_request, result, f"order {order} was stopped before current flowed")
     for request in session.stop_requests:
         turn.reply(request, Result.OK, reply)
     if not session.stop_requests:
@@ -371,7 +417,11 @@ def _forget(turn: Turn, gun: Gun, session: Session, result: Result, reason: Stop
     past = PastOrder(session.order, gun.number, result, reason)
     turn.change(past_orders=(*turn.state.past_orders, past)[-RECENT_ORDERS:])
     plugged = gun.reading is not None and gun.reading.plugged
-    return turn.put(replace(gun, session=None, start_sent=False, retry_ms=0, ended_plugged=plugged))
+    latency_ms = measured_latency_ms(turn, gun, session)
+    return turn.put(
+        replace(gun, session=None, start_sent=False, retry_ms=0, ended_plugged=plugged, ledger=None,
+                ledger_mono_ms=None, doubtful=None, stop_latency_ms=latency_ms)
+    )  # fmt: skip
 
 
 def _charge_reply(turn: Turn, gun: Gun) -> ChargeReply:

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 
-from agent.pile import charging, upkeep
+from agent.pile import charging, configure, records, reservations, tariffs, upkeep
 from agent.pile.actions import Action, RebootBoards, RebootGun, Reply, StartGun, StopGun
 from agent.pile.events import (
     Commanded,
     Delivered,
     Event,
+    GunSet,
     JobDone,
     LinkChanged,
     Measured,
     Refused,
     Repeated,
+    Replayed,
     Resumed,
+    ServerTried,
     Silenced,
     Ticked,
     VersionsRead,
@@ -31,8 +34,15 @@ Handler = Callable[[Turn, Message, Request], None]
 HANDLERS: dict[int, Handler] = {
     100: upkeep.heartbeat,
     101: charging.start_or_stop,
+    102: reservations.reserve,
+    103: reservations.query,
+    104: records.query,
+    105: records.query_delivery,
+    106: configure.configure,
     107: upkeep.set_heartbeat,
     108: upkeep.reboot,
+    109: configure.set_site,
+    110: tariffs.set_tariff,
     112: upkeep.query_versions,
 }
 
@@ -40,8 +50,11 @@ HANDLERS: dict[int, Handler] = {
 def handle(config: PileConfig, state: PileState, event: Event, now: Now) -> tuple[PileState, tuple[Action, ...]]:
     """What the pile becomes by ``event``, and what is to be done. The old state stays as it was."""
     turn = Turn(config, state, now)
+    reservations.keep_up(turn)
     _dispatch(turn, event)
+    reservations.keep_up(turn)
     upkeep.reboot_when_idle(turn)
+    configure.go_on(turn)
     return turn.state, tuple(turn.actions)
 
 
@@ -49,10 +62,12 @@ def _dispatch(turn: Turn, event: Event) -> None:
     match event:
         case Measured(reading):
             upkeep.back_after_reboot(turn, reading.gun)
+            configure.board_answers(turn, reading.gun)
             charging.measured(turn, reading)
         case Ticked():
             _time_passed(turn)
-        case Commanded(message, request):
+        case Commanded(message, request, stored):
+            turn.stored = stored
             HANDLERS.get(message.command, _not_supported)(turn, message, request)
         case Repeated(request, outcome):
             _repeat(turn, request, outcome)
@@ -66,12 +81,18 @@ def _dispatch(turn: Turn, event: Event) -> None:
             charging.stop_done(turn, job, result, text)
         case JobDone(RebootGun() | RebootBoards(), result, text):
             upkeep.reboot_done(turn, result, text)
+        case GunSet():
+            configure.gun_set(turn, event)
+        case ServerTried():
+            configure.server_tried(turn, event)
         case VersionsRead(versions):
             upkeep.versions_read(turn, versions)
         case LinkChanged(connected):
             _link_changed(turn, connected)
         case Resumed():
             upkeep.resume(turn)
+        case Replayed():
+            records.replayed(turn, event)
         case Delivered():
             upkeep.begin_reboot(turn)
 

@@ -1,32 +1,45 @@
 """What of the state outlives the process: as parts under keys, each a JSON value, and back."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from agent.pile.money import Price
+from agent.pile.parameters import Parameters, Reservation, Server, Site
+from agent.pile.parts import from_json, to_json
 from agent.pile.state import (
+    Alarm,
+    Configuring,
     Gun,
+    GunTariff,
     Now,
     PastOrder,
     PendingReboot,
     Phase,
     PileConfig,
     PileState,
+    Replay,
     Request,
     Session,
     Settings,
     new_state,
 )
-from agent.protocol.results import Result, StopReason
 
 JsonValue = Any
 GUN_PREFIX = "gun/"
+SET_BY_PLATFORM = {
+    "tariffs": tuple[GunTariff, ...],
+    "reservations": tuple[Reservation, ...],
+    "site": Site,
+    "parameters": Parameters,
+    "server": Server,
+    "configuring": Configuring,
+}
+RESUME_MS = 5000  # a restarted agent asks the boards before it calls a start too late
 
 
 def changed_parts(old: PileState | None, new: PileState) -> dict[str, JsonValue]:
     """The durable parts of ``new`` that ``old`` did not have so; ``None`` for a part that is no more."""
     before = _parts(old) if old is not None else {}
-    return {key: _to_json(part) for key, part in _parts(new).items() if key not in before or before[key] is not part}
+    return {key: to_json(part) for key, part in _parts(new).items() if key not in before or before[key] is not part}
 
 
 def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileState:
@@ -35,15 +48,28 @@ def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileSt
     guns = {
         number: _restore_gun(config, gun, parts.get(f"{GUN_PREFIX}{number}"), now) for number, gun in state.guns.items()
     }
-    settings, reboot = parts.get("settings"), parts.get("pending_reboot")
+    replay = from_json(Replay, parts.get("replay"))
+    alarms = from_json(tuple[Alarm, ...], parts.get("alarms") or [])
     return replace(
         state,
         guns=guns,
-        settings=Settings(**settings) if settings else state.settings,
-        past_orders=tuple(_past_order(one) for one in parts.get("past_orders") or ()),
-        pending_reboot=PendingReboot(Request(**reboot["request"]), reboot["gun"]) if reboot else None,
-        versions_requests=tuple(Request(**one) for one in parts.get("versions_requests") or ()),
+        settings=from_json(Settings, parts.get("settings")) or state.settings,
+        past_orders=from_json(tuple[PastOrder, ...], parts.get("past_orders") or []),
+        pending_reboot=from_json(PendingReboot, parts.get("pending_reboot")),
+        versions_requests=from_json(tuple[Request, ...], parts.get("versions_requests") or []),
+        alarms=tuple(alarm for alarm in alarms if alarm.gun in (0, *guns)),
+        replay=replay,
+        replay_kept=replay,
+        **_set_by_platform(parts),
     )
+
+
+def _set_by_platform(parts: dict[str, JsonValue]) -> dict[str, Any]:
+    """A server that was being tried is tried again."""
+    found = {name: from_json(kind, parts[name]) for name, kind in SET_BY_PLATFORM.items() if parts.get(name)}
+    if "configuring" in found:
+        found["configuring"] = replace(found["configuring"], is_trying=False)
+    return found
 
 
 def _parts(state: PileState) -> dict[str, object]:
@@ -53,43 +79,22 @@ def _parts(state: PileState) -> dict[str, object]:
         "past_orders": state.past_orders,
         "pending_reboot": state.pending_reboot,
         "versions_requests": state.versions_requests,
+        "alarms": state.alarms,
+        "replay": state.replay_kept,
+        **{name: getattr(state, name) for name in SET_BY_PLATFORM},
     }
-
-
-def _to_json(part: Any) -> JsonValue:
-    if part is None:
-        return None
-    return [asdict(one) for one in part] if isinstance(part, tuple) else asdict(part)
 
 
 def _restore_gun(config: PileConfig, gun: Gun, part: JsonValue, now: Now) -> Gun:
     if not part:
         return gun
-    session = _session(part)
-    return replace(gun, session=session, deadline_ms=now.mono_ms + _time_left_ms(config, session, now))
+    session: Session = from_json(Session, part)
+    deadline_ms = now.mono_ms + _time_left_ms(config, session, now)
+    return replace(gun, session=session, ledger=session.ledger, stop_ordered_ms=now.mono_ms, deadline_ms=deadline_ms)
 
 
 def _time_left_ms(config: PileConfig, session: Session, now: Now) -> int:
     if session.phase is not Phase.STARTING:
         return config.stop_timeout_s * 1000
     gone_ms = now.wall_ms - session.accepted_ms if now.trusted else 0
-    return max(config.start_timeout_s * 1000 - max(gone_ms, 0), 0)
-
-
-def _session(part: JsonValue) -> Session:
-    reason = part["stop_reason"]
-    fields = part | {
-        "phase": Phase(part["phase"]),
-        "price": Price(**part["price"]),
-        "start_request": Request(**part["start_request"]) if part["start_request"] else None,
-        "stop_reason": StopReason(reason) if reason is not None else None,
-        "stop_requests": tuple(Request(**one) for one in part["stop_requests"]),
-    }
-    return Session(**fields)
-
-
-def _past_order(part: JsonValue) -> PastOrder:
-    reason = part["stop_reason"]
-    return PastOrder(
-        part["order"], part["gun"], Result(part["result"]), StopReason(reason) if reason is not None else None
-    )
+    return max(config.start_timeout_s * 1000 - max(gone_ms, 0), RESUME_MS)

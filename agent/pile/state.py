@@ -4,8 +4,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.pile.board import GunReading
+from agent.pile.ledger import Ledger
+from agent.pile.meter import Doubtful
 from agent.pile.money import Price
-from agent.protocol.results import Result, StopReason
+from agent.pile.parameters import NO_SERVER, BoardSettings, GunSettings, Parameters, Reservation, Server, Site
+from agent.pile.tariff import Tariff
+from agent.protocol.results import RecordType, Result, StopReason
 
 RECENT_ORDERS = 64
 
@@ -26,12 +30,16 @@ class PileConfig:
     pile: str
     guns: int
     price: Price | None = None  # the price until 110 brings a tariff
-    current_limit_da: int = 320
+    current_limit_da: int = 320  # until 106 sets one
+    current_range_da: tuple[int, int] = (0, 65535)  # what every board can keep as its limit
+    broker: Server = NO_SERVER  # until 106 sets a server
     command_ttl_s: int = 120
     start_timeout_s: int = 60
     stop_timeout_s: int = 30
     stop_latency_ms: int = 3000  # from deciding a stop to no current: a poll, the write, the contactor
     feed_period_s: int = 3
+    utc_offset_s: int = 8 * 3600
+    max_power_w: int = 500_000  # a meter that counts faster than this has jumped
     silence_limit_s: int = 300  # a device silent for so long loses its charge
     version: str = ""
 
@@ -62,10 +70,12 @@ class Session:
     start_type: int
     phase: Phase
     accepted_ms: int  # epoch
-    cap_wh: int | None  # most energy the money buys; None without limit
-    price: Price
+    cap_fen: int | None  # the most it may cost; None without limit
+    free_fen: int  # the part of the cap that is given away, used first
+    tariff: Tariff  # as it was at the start
     start_request: Request | None  # until its final reply
     meter_start_wh: int | None = None
+    ledger: Ledger | None = None  # as it was at the last checkpoint
     stop_reason: StopReason | None = None
     stop_requests: tuple[Request, ...] = ()
 
@@ -81,9 +91,29 @@ class Gun:
     silent_since_ms: int = 0
     start_sent: bool = False  # by this process: a start is written again after a restart
     deadline_ms: int = 0  # of the phase
+    stop_ordered_ms: int = 0
     retry_ms: int = 0  # when a stop that did not take is written again
+    ledger: Ledger | None = None  # of the charge, up to the last good meter reading
+    ledger_mono_ms: int | None = None  # when that was; None: in an earlier life of the agent
+    doubtful: Doubtful | None = None  # a meter reading that is not billed
+    checkpoint_due_ms: int = 0
+    process_due_ms: int = 0
+    stop_latency_ms: int | None = None  # from deciding a stop to no current, as measured
     ended_plugged: bool = False  # a charge ended and the plug still sits
     reboot_until_ms: int = 0
+    reserved_for: str | None = None  # the account whose reservation is open
+    is_withdrawn: bool = False  # 106 gives the pile fewer guns
+    owed: BoardSettings | None = None  # what its board is to be set to once the gun is idle
+    is_being_set: bool = False
+    owed_retry_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GunTariff:
+    """The tariff of a gun's next charge (110)."""
+
+    gun: int
+    tariff: Tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +153,45 @@ class Rebooting:
 
 
 @dataclass(frozen=True, slots=True)
+class Configuring:
+    """A 106 under way: first each gun's board is set, as soon as it may be, then a new server is tried."""
+
+    request: Request
+    parameters: Parameters
+    heartbeat_s: int
+    server: Server
+    board: BoardSettings  # what is written to the boards
+    left: tuple[int, ...]  # guns whose board is not set yet
+    before: tuple[GunSettings, ...] = ()  # how the boards were that are
+    is_trying: bool = False  # the server
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A fault that was raised and not yet cleared. ``fault`` is the device's own name for it, if it has one."""
+
+    gun: int  # 0: the pile
+    code: int
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The records that the last 104 asked for, and how many of them the broker has taken."""
+
+    request: Request
+    type: RecordType
+    total: int
+    last: int  # sequence of the last one that belongs to it; 0: there are none
+    delivered: int = 0
+    reached: int = 0  # sequence of the last one delivered
+
+    @property
+    def is_over(self) -> bool:
+        return self.reached >= self.last
+
+
+@dataclass(frozen=True, slots=True)
 class PileState:
     """The whole pile."""
 
@@ -132,6 +201,15 @@ class PileState:
     pending_reboot: PendingReboot | None = None
     versions_requests: tuple[Request, ...] = ()
     rebooting: Rebooting | None = None
+    alarms: tuple[Alarm, ...] = ()
+    replay: Replay | None = None
+    replay_kept: Replay | None = None  # as it is in the journal, which lags behind
+    tariffs: tuple[GunTariff, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    site: Site | None = None
+    parameters: Parameters | None = None
+    server: Server | None = None
+    configuring: Configuring | None = None
     connected: bool = False
     started_ms: int = 0  # monotonic
     next_heartbeat_ms: int = 0

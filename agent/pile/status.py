@@ -16,15 +16,17 @@ def status_of(gun: Gun, mono_ms: int) -> GunStatus:
     if gun.session is not None:
         return PHASE_STATUS[gun.session.phase]
     reading = gun.reading
-    if gun.silent or reading is None or is_rebooting(gun, mono_ms):
+    if gun.is_withdrawn or gun.silent or reading is None or is_rebooting(gun, mono_ms):
         return GunStatus.OUT_OF_SERVICE
     if reading.state is BoardState.UPDATING:
         return GunStatus.UPDATING
     if has_fault(gun):
         return GunStatus.FAULT
-    if not reading.plugged:
-        return GunStatus.IDLE
-    return GunStatus.ENDED if gun.ended_plugged else GunStatus.PLUGGED
+    if gun.ended_plugged and reading.plugged:
+        return GunStatus.ENDED
+    if gun.reserved_for is not None:
+        return GunStatus.RESERVED
+    return GunStatus.PLUGGED if reading.plugged else GunStatus.IDLE
 
 
 def has_fault(gun: Gun) -> bool:

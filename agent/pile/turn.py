@@ -4,12 +4,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent.pile.actions import Action, Note, Reply, Report
+from agent.pile.actions import Action, Record, Reply, Report, Severity
+from agent.pile.events import NOTHING_STORED
+from agent.pile.money import Price
+from agent.pile.parameters import PUBLIC_FREE
 from agent.pile.state import Gun, Now, PileConfig, PileState, Request
 from agent.pile.status import status_of
-from agent.protocol.codec import outcome_text
-from agent.protocol.commands import GunState, Heartbeat
-from agent.protocol.results import Result
+from agent.pile.tariff import Tariff, flat_tariff
+from agent.protocol.codec import outcome_text, plain_text
+from agent.protocol.commands import EventRecord, GunState, Heartbeat
+from agent.protocol.events import EventCode
+from agent.protocol.records import body_of
+from agent.protocol.results import RecordType, Result
+
+SEVERITIES = {
+    EventCode.STOP_FAILED: Severity.ERROR,
+    EventCode.REBOOT_FAILED: Severity.WARNING,
+    EventCode.START_FAILED: Severity.WARNING,
+    EventCode.CHARGE_WITHOUT_ORDER: Severity.WARNING,
+    EventCode.CONFIGURE_FAILED: Severity.WARNING,
+    EventCode.BOARD_NOT_SET: Severity.WARNING,
+}
 
 
 def repetition(request: Request, outcome: str) -> Reply:
@@ -25,6 +40,7 @@ class Turn:
         self.config = config
         self.state = state
         self.now = now
+        self.stored = NOTHING_STORED  # the records of the type that a 104 asks for
         self.actions: list[Action] = []
 
     def gun(self, number: int) -> Gun:
@@ -54,8 +70,11 @@ class Turn:
         """Send what a reply of ``command`` would say, unasked."""
         self.do(Report(command, outcome_text(command, Result.OK, body, self.config.pile), durable))
 
-    def note(self, gun: int, code: str, text: str) -> None:
-        self.do(Note(gun, code, text))
+    def note(self, gun: int, code: EventCode, text: str, order: str = "") -> None:
+        """Keep an event; ``gun`` 0 is the pile."""
+        at_ms = self.now.wall_ms
+        event = EventRecord(RecordType.EVENT, 1, 1, 1, at_ms, gun, code, plain_text(text))
+        self.do(Record(RecordType.EVENT, at_ms, gun, order, body_of(event), text, SEVERITIES.get(code, Severity.INFO)))
 
     def heartbeat(self) -> Heartbeat:
         """The body of 100."""
@@ -63,6 +82,24 @@ class Turn:
             GunState(number, status_of(gun, self.now.mono_ms)) for number, gun in sorted(self.state.guns.items())
         )
         return Heartbeat((self.now.mono_ms - self.state.started_ms) // 1000, rows)
+
+    def tariff(self, number: int) -> Tariff | None:
+        """What energy costs at a gun: nothing on a public, free pile (109); ``None`` while there is no tariff."""
+        site = self.state.site
+        if site is not None and site.operation == PUBLIC_FREE:
+            return flat_tariff("free", Price(0, 0))
+        found = next((one.tariff for one in self.state.tariffs if one.gun == number), None)
+        if found is None and self.config.price is not None:
+            return flat_tariff("config", self.config.price)
+        return found
+
+    def current_limit_da(self, number: int) -> int:
+        """The largest current of a gun; a 106 under way counts from the moment the gun's board has it."""
+        configuring, parameters = self.state.configuring, self.state.parameters
+        if configuring is not None and number not in configuring.left:
+            parameters = configuring.parameters
+        limit_da = parameters.board.current_limit_da if parameters is not None else None
+        return limit_da if limit_da is not None else self.config.current_limit_da
 
     def reboot_awaits(self, number: int) -> bool:
         """A reboot that concerns the gun is ordered and not yet done."""

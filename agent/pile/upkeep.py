@@ -7,7 +7,9 @@ from agent.pile.board import DeviceVersion
 from agent.pile.charging import no_such_gun
 from agent.pile.state import PendingReboot, Rebooting, Request, Settings
 from agent.pile.turn import Turn
+from agent.protocol.codec import plain_text
 from agent.protocol.commands import DeviceVersionRow, Reboot, SetHeartbeat, Versions
+from agent.protocol.events import EventCode
 from agent.protocol.results import Result
 from cext.message import Message
 
@@ -47,9 +49,18 @@ def feed_watchdogs(turn: Turn) -> None:
 
 def resume(turn: Turn) -> None:
     """After a restart: ask again what was being asked, and say so."""
-    turn.note(0, "agent-started", f"version {turn.config.version}")
+    turn.note(0, EventCode.AGENT_STARTED, f"version {turn.config.version}")
+    _refuse_reboot_of_lost_gun(turn)
     if turn.state.versions_requests:
         turn.do(ReadVersions())
+
+
+def _refuse_reboot_of_lost_gun(turn: Turn) -> None:
+    """The configuration may have changed while a reboot was waiting."""
+    pending = turn.state.pending_reboot
+    if pending is not None and pending.gun and pending.gun not in turn.state.guns:
+        turn.reply(pending.request, Result.NO_SUCH_GUN, no_such_gun(turn, pending.gun))
+        turn.change(pending_reboot=None)
 
 
 # ---- versions ----
@@ -62,7 +73,7 @@ def query_versions(turn: Turn, _message: Message, request: Request) -> None:
 
 
 def versions_read(turn: Turn, versions: tuple[DeviceVersion, ...]) -> None:
-    rows = tuple(DeviceVersionRow(one.device, one.version) for one in versions)
+    rows = tuple(DeviceVersionRow(plain_text(one.device), plain_text(one.version)) for one in versions)
     for request in turn.state.versions_requests:
         turn.reply(request, Result.OK, Versions(turn.config.version, rows))
     turn.change(versions_requests=())
@@ -97,7 +108,8 @@ def reboot_when_idle(turn: Turn) -> bool:
     due_ms = turn.now.mono_ms + REBOOT_REPLY_WAIT_MS
     turn.change(pending_reboot=None, rebooting=Rebooting(pending.request, pending.gun, due_ms))
     turn.reply(pending.request, Result.OK, Reboot(pending.gun))
-    turn.note(pending.gun, "reboot", f"gun {pending.gun} is rebooted" if pending.gun else "the pile is rebooted")
+    words = f"gun {pending.gun} is rebooted" if pending.gun else "the pile is rebooted"
+    turn.note(pending.gun, EventCode.REBOOT, words)
     return True
 
 
@@ -120,7 +132,7 @@ def reboot_done(turn: Turn, result: Result, text: str) -> None:
     turn.change(rebooting=None)
     if result is not Result.OK:
         turn.reply(rebooting.request, result, text)
-        turn.note(rebooting.gun, "reboot-failed", text)
+        turn.note(rebooting.gun, EventCode.REBOOT_FAILED, text)
     if not rebooting.gun:
         turn.do(RebootHost())
 

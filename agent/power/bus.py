@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
-from agent.pile.actions import FeedWatchdogs, Job, ReadVersions, RebootBoards, RebootGun, StartGun, StopGun
+from agent.pile.actions import FeedWatchdogs, Job, ReadVersions, RebootBoards, RebootGun, SetGun, StartGun, StopGun
 from agent.pile.board import DeviceVersion, GunReading
-from agent.pile.events import FromBoard, JobDone, Measured, Silenced, VersionsRead
+from agent.pile.events import FromBoard, GunSet, JobDone, Measured, Silenced, VersionsRead
+from agent.pile.parameters import BoardSettings
 from agent.power.config import LineConfig
 from agent.power.device import Device, Outcome, Steps
 from agent.power.line import SerialLine
@@ -23,8 +24,9 @@ from agent.protocol.results import Result
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Order = Job | FeedWatchdogs | ReadVersions
+Order = Job | SetGun | FeedWatchdogs | ReadVersions
 ALIVE_WITHIN_S = 10.0  # a line's thread that has not gone round for so long is stuck
+BEHIND_STOP_S = 0.02  # how often a start looks whether the stop before it is over
 
 
 class Bus:
@@ -42,6 +44,8 @@ class Bus:
         self._of_gun = {gun: (worker, device) for worker in self._lines for device in worker.devices
                         for gun in device.config.guns}  # fmt: skip
         self._starts: dict[int, Task] = {}
+        self._stops: dict[int, Task] = {}
+        self._settings: dict[int, Task] = {}
 
     def start(self) -> None:
         for worker in self._lines:
@@ -52,22 +56,21 @@ class Bus:
             worker.stop(timeout_s)
 
     def do(self, order: Order) -> None:
-        """Have something done; a job's ``JobDone`` follows, and ``VersionsRead`` after ``ReadVersions``."""
+        """Have something done; a job's ``JobDone`` follows (one for a stop that meets another, none for a start that a
+        stop has overtaken), ``GunSet`` after ``SetGun``, and ``VersionsRead`` after
+        ``ReadVersions``."""
         match order:
-            case StartGun(gun, order_number, energy_limit_wh, current_limit_da):
-                parameters: dict[str, int | str] = {
-                    "order": order_number,
-                    "energy_limit_wh": energy_limit_wh or 0,
-                    "current_limit_da": current_limit_da,
-                }
-                self._starts[gun] = self._act(order, Urgency.START, gun, "start", parameters)
-            case StopGun(gun):
-                self._cancel_start(gun)
-                self._act(order, Urgency.STOP, gun, "stop", {})
+            case StartGun():
+                self._start_gun(order)
+            case StopGun():
+                self._stop_gun(order)
             case RebootGun(gun):
-                self._act(order, Urgency.START, gun, "reboot_gun", {})
+                _, device = self._of_gun[gun]
+                self._submit(order, Urgency.START, gun, device.acting("reboot_gun", gun, {}))
             case RebootBoards():
                 self._reboot_boards(order)
+            case SetGun():
+                self._set_gun(order)
             case FeedWatchdogs():
                 self._feed()
             case ReadVersions():
@@ -81,17 +84,37 @@ class Bus:
         """Every line and device, for people to read."""
         return [worker.status() for worker in self._lines]
 
-    def _act(self, job: Job, urgency: Urgency, gun: int, action: str, parameters: dict[str, int | str]) -> Task:
-        worker, device = self._of_gun[gun]
-        task = Task(urgency, _told(device.acting(action, gun, parameters), partial(self._job_done, job)))
-        worker.scheduler.submit(task)
-        return task
+    def _start_gun(self, job: StartGun) -> None:
+        """A stop still being tried (the board is busy) was meant for the charge before: the start follows it. It also
+        follows what is being set, which the board would refuse under current."""
+        _, device = self._of_gun[job.gun]
+        steps = _behind(self._settings.get(job.gun), _behind(self._stops.get(job.gun), device.starting(job)))
+        self._starts[job.gun] = self._submit(job, Urgency.START, job.gun, steps)
 
-    def _cancel_start(self, gun: int) -> None:
-        """A stop overtakes a start that is still queued; without this the start would follow it and win."""
-        task = self._starts.pop(gun, None)
-        if task is not None:
-            self._of_gun[gun][0].scheduler.cancel(task)
+    def _stop_gun(self, job: StopGun) -> None:
+        """A stop overtakes a start that is still queued; were it not taken out, the start would follow it and win."""
+        worker, device = self._of_gun[job.gun]
+        start = self._starts.pop(job.gun, None)
+        if start is not None:
+            worker.scheduler.cancel(start)
+        earlier = self._stops.get(job.gun)
+        if earlier is None or earlier.is_over:
+            self._stops[job.gun] = self._submit(job, Urgency.STOP, job.gun, device.acting("stop", job.gun, {}))
+
+    def _set_gun(self, job: SetGun) -> None:
+        worker, device = self._of_gun[job.gun]
+        task = Task(Urgency.START, _told(device.setting(job.gun, job.settings), partial(self._gun_set, job)))
+        self._settings[job.gun] = task
+        worker.scheduler.submit(task)
+
+    def _gun_set(self, job: SetGun, done: tuple[BoardSettings, Outcome]) -> None:
+        before, outcome = done
+        self._post(GunSet(job, before, outcome.result, outcome.text))
+
+    def _submit(self, job: Job, urgency: Urgency, gun: int, steps: Steps[Outcome]) -> Task:
+        task = Task(urgency, _told(steps, partial(self._job_done, job)))
+        self._of_gun[gun][0].scheduler.submit(task)
+        return task
 
     def _job_done(self, job: Job, outcome: Outcome) -> None:
         self._post(JobDone(job, outcome.result, outcome.text))
@@ -101,21 +124,23 @@ class Bus:
             worker.feed()
 
     def _reboot_boards(self, job: RebootBoards) -> None:
-        gathered = _Gathered[Outcome](self._device_count(), lambda outcomes: self._job_done(job, _worst(outcomes)))
-        for worker in self._lines:
-            for device in worker.devices:
-                worker.scheduler.submit(Task(Urgency.START, _told(device.acting("reboot_board", 0, {}), gathered.add)))
+        devices = self._devices()
+        gathered = _Gathered[Outcome](len(devices), lambda outcomes: self._job_done(job, _worst(outcomes)))
+        for number, (worker, device) in enumerate(devices):
+            steps = _told(device.acting("reboot_board", 0, {}), partial(gathered.add, number))
+            worker.scheduler.submit(Task(Urgency.START, steps))
 
     def _read_versions(self) -> None:
+        devices = self._devices()
         gathered = _Gathered[list[DeviceVersion]](
-            self._device_count(), lambda found: self._post(VersionsRead(tuple(one for some in found for one in some)))
+            len(devices), lambda found: self._post(VersionsRead(tuple(one for some in found for one in some)))
         )
-        for worker in self._lines:
-            for device in worker.devices:
-                worker.scheduler.submit(Task(Urgency.LIVE, _told(_named_versions(device), gathered.add)))
+        for number, (worker, device) in enumerate(devices):
+            steps = _told(_named_versions(device), partial(gathered.add, number))
+            worker.scheduler.submit(Task(Urgency.LIVE, steps))
 
-    def _device_count(self) -> int:
-        return sum(len(worker.devices) for worker in self._lines)
+    def _devices(self) -> list[tuple["_Worker", Device]]:
+        return [(worker, device) for worker in self._lines for device in worker.devices]
 
 
 class _Worker:
@@ -176,26 +201,33 @@ class _Worker:
 
 
 class _Gathered(Generic[T]):
-    """Calls ``done`` with the parts from several lines' threads, once the last one is in."""
+    """Calls ``done`` with the parts from several lines' threads, in their order, once the last one is in."""
 
     def __init__(self, count: int, done: Callable[[list[T]], None]) -> None:
         self._count = count
         self._done = done
-        self._parts: list[T] = []
+        self._parts: dict[int, T] = {}
         self._lock = threading.Lock()
 
-    def add(self, part: T) -> None:
+    def add(self, number: int, part: T) -> None:
         with self._lock:
-            self._parts.append(part)
+            self._parts[number] = part
             is_last = len(self._parts) == self._count
         if is_last:
-            self._done(self._parts)
+            self._done([self._parts[number] for number in range(self._count)])
 
 
 def _told(steps: Steps[T], tell: Callable[[T], None]) -> Iterator[float]:
     """``steps``, and their outcome told at the end."""
     outcome = yield from steps
     tell(outcome)
+
+
+def _behind(earlier: Task | None, steps: Steps[T]) -> Steps[T]:
+    """``steps``, once the earlier task is over."""
+    while earlier is not None and not earlier.is_over:
+        yield time.monotonic() + BEHIND_STOP_S
+    return (yield from steps)
 
 
 def _worst(outcomes: list[Outcome]) -> Outcome:

@@ -2,7 +2,7 @@
 
 Errors are treated by their consequence. Nothing or rubbish on the line: tried again, a more urgent task in between.
 Busy: tried again after a pause. Refused: final. A board that stays silent is asked ever more seldom, so that it costs
-the others little.
+the others little; a port that is gone costs nothing, and its line says so.
 """
 
 import logging
@@ -10,15 +10,18 @@ import time
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from agent.clock import now as clock_now
+from agent.pile.actions import StartGun
 from agent.pile.board import GunReading
-from agent.power.blocks import Block, Values
+from agent.pile.parameters import BoardSettings
+from agent.power.blocks import Block, Field, Values, merge
 from agent.power.config import DeviceConfig, LineConfig
 from agent.power.errors import BusError, DeviceBusy, DeviceDeclined, DeviceFailed, DeviceRefused, PortLost
 from agent.power.instrument import Instrument
 from agent.power.line import PortDownError, SerialLine
-from agent.power.profile import BoardStatus, Write
+from agent.power.profile import BoardStatus, Profile, Write
 from agent.protocol.results import Result
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,11 @@ PAUSE_MOST_S = 30.0
 CLOCK_PERIOD_S = 24 * 3600.0
 FRAME_CHARACTERS = 13  # a read's own: request of 8, and 5 around the answer's registers
 THINKING_MS = 5  # what a board typically takes before it answers
+_SETTINGS = (  # action, its register, what it is called in BoardSettings and among the action's parameters
+    ("set_current_limit", "current_limit", "current_limit_da"),
+    ("set_mode", "mode", "mode"),
+    ("set_phases", "phases", "phases"),
+)
 
 
 class NotAppliedError(Exception):
@@ -61,7 +69,8 @@ class Tally:
 
 
 class Device:
-    """One board. All methods run in the line's thread; ``on_poll`` and ``on_silence`` are called there."""
+    """One board. All methods run in the line's thread; ``on_poll`` and, when the board stops answering, ``on_silence``
+    are called there."""
 
     def __init__(
         self,
@@ -77,7 +86,9 @@ class Device:
         self._on_silence = on_silence
         self._instrument: Instrument | None = None
         self._failed_polls = 0
+        self._is_silent = False
         self._pause_s = PAUSE_FIRST_S
+        self._rests_until = 0.0
         self._clock_due_at = 0.0
 
     # ---- tasks ----
@@ -89,7 +100,7 @@ class Device:
             started_at = time.monotonic()
             try:
                 values = yield from self._read_all(blocks)
-                self._polled(values)
+                self._polled(values, started_at)
                 yield from self._set_clock_when_due()
                 yield started_at + self._line.config.poll_ms / 1000
             except (BusError, PortDownError) as error:
@@ -106,6 +117,16 @@ class Device:
                 except (BusError, PortDownError) as error:
                     log.debug("%s: statistics: %s", self.config.name, error)
 
+    def starting(self, job: StartGun) -> Steps[Outcome]:
+        """``acting`` for a start: the order as the board keeps it, the energy limit as far as its register counts."""
+        profile = self.config.profile
+        parameters: dict[str, int | str] = {
+            "order": profile.order_context(job.order),
+            "energy_limit_wh": min(job.energy_limit_wh or 0, _largest_energy_wh(profile)),
+            "current_limit_da": job.current_limit_da,
+        }
+        return self.acting("start", job.gun, parameters)
+
     def acting(self, action: str, gun: int, parameters: dict[str, int | str]) -> Steps[Outcome]:
         """Carry out a profile's action and read back what it wrote; ``gun`` is the pile's number, 0 the board."""
         try:
@@ -120,6 +141,34 @@ class Device:
         except ValueError as error:  # a value the board's registers can't hold, before anything was sent
             return Outcome(Result.OUT_OF_RANGE, self._about(error))
         return Outcome(Result.OK)
+
+    def setting(self, gun: int, settings: BoardSettings) -> Steps[tuple[BoardSettings, Outcome]]:
+        """Write what a gun's controller keeps, as far as the device has it, until one is not taken; also how it was
+        before, as far as that can be read."""
+        before = BoardSettings(None)
+        for action, register, name in _SETTINGS:
+            value = getattr(settings, name)
+            if value is None or not self.config.profile.can(action):
+                continue
+            kept = yield from self._reading_kept(gun, register)
+            before = replace(before, **{name: kept})
+            outcome = yield from self.acting(action, gun, {name: value})
+            if outcome.result is not Result.OK:
+                return before, outcome
+        return before, Outcome(Result.OK)
+
+    def _reading_kept(self, gun: int, name: str) -> Steps[Any]:
+        """A gun's holding register; ``None`` where it can't be read, or holds a number that the map has no word for."""
+        profile, own = self.config.profile, self._own_number(gun)
+        register = profile.register("gun", name)
+        if register is None or "r" not in register.access:
+            return None
+        try:
+            values = yield from self._read_all(merge([Field(own, profile.address(register, own), register)], 0, 1))
+        except (BusError, PortDownError):
+            return None
+        value = values[own, name]
+        return value if not register.values or isinstance(value, str) else None
 
     def reading_versions(self) -> Steps[list[tuple[int, str]]]:
         """The firmware version of the board (0) and of each gun by the pile's number; a silent board's are unknown."""
@@ -161,8 +210,10 @@ class Device:
 
     def _tried(self, transaction: Callable[[Instrument], T]) -> Steps[T]:
         """One transaction, tried again by the rules above. A board known to be silent gets one try."""
-        tries = self._line.config.tries if self._failed_polls < SILENT_AFTER else 1
+        tries = 1 if self._is_silent else self._line.config.tries
         while True:
+            while time.monotonic() < self._rests_until:
+                yield self._rests_until
             tries -= 1
             self.tally.transactions += 1
             try:
@@ -184,7 +235,9 @@ class Device:
         try:
             return transaction(self._instrument)
         except PortLost as error:
-            raise self._line.lost(str(error)) from error
+            raise self._line.lost(error.strerror or str(error)) from error
+        finally:
+            self._rests_until = time.monotonic() + self.config.profile.limits.min_pause_ms / 1000
 
     def _new_instrument(self, port: object) -> Instrument:
         line, profile = self._line.config, self.config.profile
@@ -193,18 +246,17 @@ class Device:
 
     # ---- how the board is ----
 
-    def _polled(self, values: Values) -> None:
-        if self._failed_polls >= SILENT_AFTER or self.tally.reason:
+    def _polled(self, values: Values, started_at: float) -> None:
+        """The readings are as old as the first of the blocks: a write may have come between two of them."""
+        if self.tally.reason:
             log.info("%s on %s answers", self.config.name, self._line.config.port)
         self._failed_polls = 0
+        self._is_silent = False
         self._pause_s = PAUSE_FIRST_S
         self._note_status(self.config.profile.status(values))
-        now_ms = time.monotonic_ns() // 1_000_000
+        profile, at_ms = self.config.profile, int(started_at * 1000)
         self._on_poll(
-            [
-                replace(self.config.profile.reading(own, values, now_ms), gun=gun)
-                for own, gun in enumerate(self.config.guns, 1)
-            ]
+            [replace(profile.reading(own, values, at_ms), gun=gun) for own, gun in enumerate(self.config.guns, 1)]
         )
 
     def _note_status(self, status: BoardStatus) -> None:
@@ -221,28 +273,32 @@ class Device:
         self._failed_polls += 1
         now = time.monotonic()
         if isinstance(error, PortDownError):
-            self._fall_silent(self._about(error))
+            self._fall_silent(error, logging.DEBUG)  # the line has said it
             return error.retry_at
         if self._failed_polls < SILENT_AFTER:
             return now + self._line.config.poll_ms / 1000
-        self._fall_silent(self._about(error))
+        self._fall_silent(error, logging.ERROR)
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, PAUSE_MOST_S)
         return now + pause_s
 
-    def _fall_silent(self, reason: str) -> None:
-        if not self.tally.reason or self._failed_polls == SILENT_AFTER:
-            log.error("%s does not answer: %s", self.config.name, reason)
-        self.tally.reason = reason
-        self._on_silence(reason)
+    def _fall_silent(self, error: Exception, level: int) -> None:
+        self.tally.reason = str(error)
+        if not self._is_silent:
+            self._is_silent = True
+            log.log(level, "%s does not answer: %s", self.config.name, error)
+            self._on_silence(str(error))
 
     def _set_clock_when_due(self) -> Steps[None]:
-        """The board's clock follows ours; a board that lost its power asks for it by its uptime."""
-        if not self.config.profile.can("set_clock") or time.monotonic() < self._clock_due_at:
+        """The board's clock follows ours, once that is right; a board that lost its power asks for it by its uptime."""
+        is_due = time.monotonic() >= self._clock_due_at and clock_now().trusted
+        if not is_due or not self.config.profile.can("set_clock"):
             return
         self._clock_due_at = time.monotonic() + CLOCK_PERIOD_S
         yield AT_ONCE
         outcome = yield from self.acting("set_clock", 0, {"epoch_s": int(time.time())})
-        if outcome.result is not Result.OK:
+        if outcome.result is Result.DEVICE_SILENT:
+            self._clock_due_at = 0.0  # with the next poll that is answered
+        elif outcome.result is not Result.OK:
             log.warning("%s: its clock could not be set: %s", self.config.name, outcome.text)
 
     def _own_number(self, gun: int) -> int:
@@ -267,6 +323,15 @@ def _write(instrument: Instrument, write: Write) -> None:
         instrument.write_bits(write.address, write.words)
     else:
         instrument.write_registers(write.address, array("H", write.words))
+
+
+def _largest_energy_wh(profile: Profile) -> int:
+    """The largest energy limit that the board's register can hold."""
+    register = profile.register("gun", "energy_limit")
+    if register is None:
+        return 0
+    _, most = register.range or register.limits()
+    return most * register.mul // register.div
 
 
 def _largest_gap(line: LineConfig) -> int:

@@ -101,6 +101,14 @@ class Profile:
         """Wire address of ``register`` for ``gun``."""
         return self.windows[register.window, register.function].start(gun) + register.offset
 
+    def range_of(self, window: str, name: str) -> tuple[int, int] | None:
+        """Least and greatest number that the register can be given, in the agent's unit, if the device has it."""
+        register = self.register(window, name)
+        if register is None:
+            return None
+        low, high = register.range or register.limits()
+        return -(-low * register.mul // register.div), high * register.mul // register.div
+
     def blocks(self, group: str, guns: Iterable[int], largest_gap: int, *, board: bool = True) -> tuple[Block, ...]:
         """The reads that fetch every readable register of ``group`` (live, identity, …), of ``guns`` and of the board.
 

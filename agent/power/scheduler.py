@@ -32,6 +32,7 @@ class Task:
     urgency: Urgency
     steps: Iterator[float]
     ready_at: float = field(default=0.0)
+    is_over: bool = field(default=False)
 
     def rank(self, now: float) -> tuple[int, float]:
         """Its place among the tasks that are ready; one that has waited for long moves up beside the live polls."""
@@ -65,6 +66,7 @@ class Scheduler:
             if task in self._tasks:
                 self._tasks.remove(task)
             task.steps = iter(())
+            task.is_over = True
 
     def stop(self, timeout_s: float) -> None:
         """End after the step that is running."""
@@ -99,7 +101,9 @@ class Scheduler:
 
     def _step(self, task: Task) -> None:
         ready_at = next(task.steps, None)
-        if ready_at is not None:
-            with self._changed:
+        with self._changed:
+            if ready_at is None:
+                task.is_over = True
+            else:
                 task.ready_at = ready_at or time.monotonic()
                 self._tasks.append(task)

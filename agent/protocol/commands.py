@@ -22,18 +22,19 @@ from agent.protocol.fields import (
     Text,
     TextChoice,
 )
-from agent.protocol.results import GunStatus, Result, StopReason, UpdateState
+from agent.protocol.results import GunStatus, RecordType, Result, StopReason, UpdateState
 from agent.protocol.rules import Fault, day_fault
 
 YES_NO = {1: "yes", 2: "no"}
 FLAG = {0: "no", 1: "yes"}
+OPERATIONS = {1: "private closed", 2: "private open", 3: "public free", 4: "public paid"}
 STATUSES = {status.value: status.name.lower().replace("_", " ") for status in GunStatus}
 STOP_REASONS = {reason.value: reason.name.lower().replace("_", " ") for reason in StopReason}
 UPDATE_STATES = {state.value: state.name.lower() for state in UpdateState} | {
     result.value: result.name for result in Result if result.is_error
 }
 STOPS = (2, 4)  # the types of 101 that end a charge
-RECORD_TYPES = {1: "charging", 2: "process", 3: "event", 4: "alarm"}
+RECORD_TYPES = {record_type.value: record_type.name.lower() for record_type in RecordType}
 
 
 class Empty(NamedTuple):
@@ -140,7 +141,7 @@ class ConfigureSite(NamedTuple):
     parking_bay: Annotated[int, Int("停车位号, parking bay number")]
     station: Annotated[str, Text("number of the station")]
     region: Annotated[str, Text("number of the region")]
-    operation: Annotated[int, Choice({1: "private closed", 2: "private open", 3: "public free", 4: "public paid"})]
+    operation: Annotated[int, Choice(OPERATIONS)]
 
 
 class Period(NamedTuple):
@@ -400,8 +401,8 @@ RECORD_EXAMPLES = {
     ChargingRecord: "1,1,12,20261122000001,1,U1001,1,1795305600000,1795309200000,500000,507200,7200,3,720,360,1080,0,0,T7,"
                     "1,1795305600000,1795309200000,7200,100000,50000,720,360",
     ProcessRecord: "2,1,12,20261122000001,1,1795305660000,4012,318,12758,55,212,31,285",
-    EventRecord: "3,1,12,4711,1795305600000,0,5,agent started",
-    AlarmRecord: "4,1,12,4712,1795305600000,1,2,1,over-temperature",
+    EventRecord: "3,1,12,4711,1795305600000,0,1,version 0.1.0",
+    AlarmRecord: "4,1,12,712,1795305600000,1,103,1,gun 1: over_temperature",
 }  # fmt: skip
 
 _TABLE = (
@@ -417,21 +418,38 @@ _TABLE = (
         "A stop ignores the money and goes by `order`; its reply adds the stop reason. The reply is also sent unasked when "
         "a charge ends by itself.",
     ),
-    Command(102, "reserve", Reserve, (ReserveReply,), "1,U1001,1,1795305600,1795309200", "1,U1001,1795305600,1795309200"),
-    Command(103, "query reservation", QueryReservation, (ReservationReply,), "1", "1,1,U1001,1795305600,1795309200,1800"),
+    Command(
+        102, "reserve", Reserve, (ReserveReply,), "1,U1001,1,1795305600,1795309200", "1,U1001,1795305600,1795309200",
+        note="A gun may have 32 windows ahead. One that overlaps another account's is 22 RESERVED; the same account's that it "
+        "overlaps it replaces. One that is over already is 13 OUT_OF_RANGE, one that has begun on a gun that charges for "
+        "another account 21 OCCUPIED, and while 106 forbids reservations any is 14 NOT_SUPPORTED. A cancel takes away the "
+        "account's windows that overlap the times given, or where those are no window (both 0) all it has at the gun; the "
+        "reply spans what was cancelled, and none is 30 NO_RECORD.",
+    ),
+    Command(
+        103, "query reservation", QueryReservation, (ReservationReply,), "1", "1,1,U1001,1795305600,1795309200,1800",
+        note="Told is the window that is open, else the next one; the time left is until its end. While the pile's clock is "
+        "not to be believed the time left is 0. Without a reservation the account is empty and all numbers but the gun's are 0.",
+    ),
     Command(
         104, "query records", QueryRecords, RECORDS, "1", "1,12",
         note="The first reply is 1 ACCEPTED with the number of records; then comes one message per record, with result 0. "
-        "Where there is none the answer is 30 NO_RECORD. A record is also sent unasked when it closes.",
+        "Where there is none the answer is 30 NO_RECORD. The records are those stored when the command came, oldest first, at "
+        "a bounded rate (20 a second unless configured) and behind everything else the pile has to say. After a lost link "
+        "or a restart they go on behind the last one the broker has taken. The next 104, of whatever type, ends the "
+        "replay before it. Nothing is deleted by it. A record is also sent unasked when it closes, as number 1 of 1.",
     ),
     Command(
         105, "query delivery", Empty, (ReplayReport,), "", "1,12,12",
         purpose="Ask how the last 104 went.",
-        note="If there was none the answer is 30 NO_RECORD.",
+        note="If there was none the answer is 30 NO_RECORD. `delivered` counts what the broker has taken; after a restart it "
+        "may be up to 100 behind, and as many records are sent once more.",
     ),
     Command(
         106, "configure", Configure, (Empty,),
         "3,32,2,1,100,2,1000,1,admin,secret,30,127.0.0.1,1883,2,10,https://a/,1,12,https://b,,1,2", "",
+        note="The first reply is 1 ACCEPTED, or 2 DEFERRED while a gun has to be waited for; nothing of it is in force before "
+        "0 OK, and then all of it. See [106 step by step](#106-step-by-step).",
     ),
     Command(
         107, "set heartbeat", SetHeartbeat, (SetHeartbeat,), "30,90", "30,90",
@@ -441,7 +459,10 @@ _TABLE = (
         108, "reboot", Reboot, (Reboot,), "0", "0", expires=True,
         note="While a gun concerned is charging the first reply is 2 DEFERRED. 0 OK is sent before the reboot.",
     ),
-    Command(109, "configure site", ConfigureSite, (Empty,), "1,121.4737,31.2304,12,3,ST01,310000,4", ""),
+    Command(
+        109, "configure site", ConfigureSite, (Empty,), "1,121.4737,31.2304,12,3,ST01,310000,4", "",
+        note="With operation 3 a start needs neither tariff nor money. A charge that runs keeps its price.",
+    ),
     Command(
         110, "set tariff", SetTariff, (TariffReply,),
         "T7,0,2,06:00:00,21:59:59,100000,50000,22:00:00,05:59:59,40000,30000", "T7,0,0",

@@ -13,7 +13,7 @@ JsonObject = dict[str, Any]
 
 def message_to_json(message: Message) -> JsonObject:
     """``{"ip", "version", "command", "timestamp", "pile", "data": {…}}``."""
-    return {name: getattr(message, name) for name in HEADER} | {"data": _values(message.data)}
+    return {name: getattr(message, name) for name in HEADER} | {"data": values_of(message.data)}
 
 
 def reply_to_json(reply: Reply) -> JsonObject:
@@ -22,7 +22,7 @@ def reply_to_json(reply: Reply) -> JsonObject:
     form |= {"request_timestamp": reply.request_timestamp, "result": reply.result.value, "meaning": reply.result.name}
     if reply.first is not None:
         form |= {"first_result": reply.first.value, "first_meaning": reply.first.name}
-    return form | ({"message": reply.body} if isinstance(reply.body, str) else {"data": _values(reply.body)})
+    return form | ({"message": reply.body} if isinstance(reply.body, str) else {"data": values_of(reply.body)})
 
 
 def error_to_json(error: MessageError, line_number: int) -> JsonObject:
@@ -41,12 +41,13 @@ def encode_json(codec: Codec, form: object) -> bytes:
     return codec.encode(message["ip"], message["version"], number, timestamp, message["pile"], data)
 
 
-def _values(data: Any) -> JsonObject:
+def values_of(data: Any) -> JsonObject:
+    """A message class's or row's fields by name, rows as lists of such objects."""
     return {name: _value(value) for name, value in zip(data._fields, data, strict=True) if value is not None}
 
 
 def _value(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) else [_values(row) for row in value]
+    return value if isinstance(value, str | int | float) else [values_of(row) for row in value]
 
 
 def _keys(form: object, names: tuple[str, ...], where: str, prefix: str) -> JsonObject:

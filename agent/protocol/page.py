@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from agent.protocol.codec import outcome_text
 from agent.protocol.commands import COMMANDS, RECORD_EXAMPLES, STATUSES, UPDATE_STATES, Command
+from agent.protocol.events import ALARM_MEANINGS, EVENT_MEANINGS
 from agent.protocol.fields import (
     INT64_MAX,
     INT64_MIN,
@@ -146,6 +147,14 @@ timestamp. A 3 DUPLICATE has the first outcome as its body: that result, then th
 
 {reasons}
 
+### Event code
+
+{events}
+
+### Alarm code
+
+{alarms}
+
 ### Update state
 
 {states}
@@ -190,8 +199,8 @@ platform that publishes to them. All messages go at QoS 1, in a session that the
   segment are rounded half up to fen once, when the bill closes, and totals are sums of rounded parts. An order keeps
   the template it started with. Charging stops before the cap is passed.
 - **Meter.** A reading that goes back, jumps or is invalid is never billed; it raises an alarm.
-- **Records.** A record has a gap-free sequence. It stays until it is delivered, and beyond that up to a retention. At
-  the limit of offline records (106) a new offline start is refused; nothing is overwritten.
+- **Records.** The records of each type are numbered from 1 without a gap. One is sent when it closes, and stays until
+  it is delivered, and beyond that up to a retention by number and age. At the limit of offline records (106) a new offline start is refused; nothing is overwritten.
 - **Power cut.** A charge that the power ended leaves a bill with stop reason 10, from the last checkpoint.
 - **Link loss.** A charge goes on without the platform unless 106 forbids it. What could not be sent is kept in order
   and sent when the link is back.
@@ -211,6 +220,12 @@ What this project decided, and a platform may rely on:
   may not be negative.
 - **106 with QR codes.** Each code is a triple: length, data, gun. Count 0 has no triple and leaves the codes as they
   are.
+- **106 with empty fields.** An empty screen account, password or server leaves the one in force.
+- **Reservations and charges.** While a window is open, a start by another account is 22 RESERVED, and the gun's
+  status is 7 where it would be 1 or 2. The account's own charge uses the window up once current flows; a start that
+  comes to nothing leaves it. A charge of another account that runs when a window opens goes on, and the event says
+  so. A 106 that forbids reservations leaves those that were taken. While the pile's clock is not to be believed no
+  window opens or expires.
 - **110's ends.** An end at `:59` seconds is inclusive and becomes the next second: `12:59:59` is 13:00:00. As an end
   `00:00:00`, `24:00:00` and `23:59:59` all mean midnight. What the agent's own tools write ends at `:59` too.
 - **110's periods** may stand in any order. One whose start is after its end crosses midnight. A period of zero length
@@ -220,6 +235,37 @@ What this project decided, and a platform may rely on:
 - **An error's text** is for people: its wording may change, result numbers do not.
 - **A command of this page that this version does not carry out** is answered 14 NOT_SUPPORTED, never with a pretended
   OK.
+"""
+
+
+CONFIGURE = """\
+## 106 step by step
+
+1. **Checked whole.** More guns than the power boards have, a QR code for a gun beyond `guns`, a current that a board
+   can't keep, or a server that is no address: 13 OUT_OF_RANGE names the field, and nothing happens.
+2. **The boards.** Limit, mode and phases are written to every gun's board and read back. Mode and phases can't be
+   changed under current: a gun that charges is waited for, and the first reply is 2 DEFERRED. Where mode and phases
+   stay as they are, the limit is written at once. A board without such a register is passed over.
+3. **The server**, if it is another one than the broker in force: it is tried beside it, with the same login and TLS
+   files, for 60 s unless configured. Reached means that it took the login and granted the subscription.
+4. **In force**, all of it, durably, with 0 OK. `heartbeat_s` is 107's period, and 107's timeout becomes three periods
+   where it would be shorter than one. Guns beyond `guns` are out of service: status 8, and a start is 12 NO_SUCH_GUN.
+   A new server is used from then on and after a restart: the pile says `offline` to the old one, and 0 OK, with
+   whatever was not delivered yet, goes to the new one.
+
+When a board fails, the result is 40 DEVICE_SILENT, 41 DEVICE_REFUSED or 42 NOT_APPLIED; when the server is not
+reached it is 42 NOT_APPLIED, and the words say which server is kept and why. Nothing is in force then, and the boards
+get back what they had: at once, or as soon as they answer and their gun is idle. What is in force is written to a
+board again whenever it answers after silence. A restart goes on with an unfinished 106 where it stood.
+
+A 106 that comes while another one waits for a gun takes its place (42 NOT_APPLIED for the other); while one is being
+carried out the answer is 25 BUSY.
+
+A server set by 106 goes before the one of the configuration file. When it is out of reach for ten minutes, unless
+configured, the pile uses the file's, then that of 106 again, and so on, until one of them is reached.
+
+The screen's password is kept as a salted scrypt hash alone.
+
 """
 
 
@@ -235,11 +281,13 @@ def page() -> str:
         "results": _numbers(RESULT_MEANINGS, named=True),
         "statuses": _numbers(STATUS_MEANINGS, named=False),
         "reasons": _numbers(STOP_REASON_MEANINGS, named=False),
+        "events": _numbers(EVENT_MEANINGS, named=False),
+        "alarms": _numbers(ALARM_MEANINGS, named=False),
         "states": _numbers(UPDATE_MEANINGS, named=False),
         "overview": _overview(),
     }
     commands = "\n".join(_command(command) for command in COMMANDS.values())
-    return INTRODUCTION.format(**examples, **tables) + commands + "\n" + TOPICS
+    return INTRODUCTION.format(**examples, **tables) + commands + "\n" + CONFIGURE + TOPICS
 
 
 def _up(number: int, outcome: str) -> str:
@@ -348,6 +396,10 @@ def _allowed(name: str, kind: Kind) -> str:
     match kind:
         case Int() if name == "stop_reason":
             return "a [stop reason](#stop-reason)"
+        case Int(doc="event code"):
+            return "an [event code](#event-code)"
+        case Int(doc="alarm code"):
+            return "an [alarm code](#alarm-code)"
         case Choice(meanings=meanings) if meanings == STATUSES:
             return f"{min(GunStatus).value} to {max(GunStatus).value}: [gun status](#gun-status)"
         case Choice(meanings=meanings) if meanings == UPDATE_STATES:

@@ -1,4 +1,4 @@
-"""What the platform and the pile say in numbers (docs/protocol.md): results, statuses, stop reasons."""
+"""What the platform and the pile say in numbers (docs/protocol.md): results, statuses, stop reasons, record types."""
 
 from enum import IntEnum
 
@@ -179,3 +179,12 @@ UPDATE_MEANINGS = {
     UpdateState.RESTARTING: "the new version is starting its trial",
     UpdateState.DONE: "the new version runs",
 }
+
+
+class RecordType(IntEnum):
+    """The kinds of record (104)."""
+
+    CHARGING = 1
+    PROCESS = 2
+    EVENT = 3
+    ALARM = 4

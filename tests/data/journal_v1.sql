@@ -27,13 +27,18 @@ CREATE TABLE outbox (
 
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
-CREATE TABLE events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+-- Clustered by type and number: a type is read in order without looking at the others, and there is one tree less.
+CREATE TABLE records (
+    type INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     at_ms INTEGER NOT NULL,
     gun INTEGER NOT NULL,
-    code TEXT NOT NULL,
-    text TEXT NOT NULL
-) STRICT;
+    order_number TEXT,  -- NULL: of no order
+    body TEXT NOT NULL,
+    PRIMARY KEY (type, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX records_of_order ON records (order_number) WHERE order_number IS NOT NULL;
+CREATE TABLE record_counts (type INTEGER PRIMARY KEY, stored INTEGER NOT NULL, last INTEGER NOT NULL) STRICT;
 
 -- What release 0.1.0 left behind: a finished start, an accepted stop, its reply undelivered, one message delivered before.
 INSERT INTO inbox (id, key, command, at_ms, line, result, body) VALUES
@@ -43,4 +48,7 @@ INSERT INTO outbox (id, topic, payload, at_ms) VALUES (1, 'klc/reply/qik/P1', x'
 DELETE FROM outbox;
 INSERT INTO outbox (id, topic, payload, at_ms) VALUES (2, 'klc/reply/qik/P1', x'6163636570746564', 1700000060001);
 INSERT INTO state (key, value) VALUES ('gun/1', '{"order":"ORDER1"}'), ('settings', '{"heartbeat_s":30}');
-INSERT INTO events (sequence, at_ms, gun, code, text) VALUES (1, 1700000000000, 1, 'plug', 'vehicle plugged in');
+INSERT INTO records (type, sequence, at_ms, gun, order_number, body) VALUES
+    (1, 1, 1700000000000, 1, 'ORDER1', 'U1001,1,1699999000000,1700000000000,500000,507200,7200,3,720,360,1080,0,0,T7,0'),
+    (3, 8, 1700000000000, 1, NULL, '4,gun 1; order ORDER1: current flows');
+INSERT INTO record_counts (type, stored, last) VALUES (1, 1, 1), (3, 1, 8);

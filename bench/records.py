@@ -1,0 +1,191 @@
+"""A 104 over a million stored records, how soon the first one leaves, in what memory: ``python -m bench.records``.
+
+A journal of 1,000,000 events is built in a temporary folder, on whatever filesystem that is. The query goes through the
+real desk, journal, outbox and replay; only the broker is played: it takes every message at once.
+"""
+
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from agent.config import load_config
+from agent.desk import Desk
+from agent.journal import Journal, Retention, Wanted
+from agent.outbox import Outbox
+from agent.pile.durable import restore
+from agent.pile.events import Delivered
+from agent.pile.state import Now
+from agent.replay import BATCH, Replayer
+
+ROWS = 1_000_000
+PROCESS, EVENT = 2, 3
+QUERIES = 50
+NOW_MS = 1_795_305_600_000
+CONFIG = """
+[pile]
+number = "0000012345"
+data_dir = "{folder}"
+socket = "{folder}/control.sock"
+[broker]
+host = "127.0.0.1"
+[[line]]
+port = "{folder}/tty"
+[[line.device]]
+guns = [1]
+"""
+
+
+class Broker:
+    """The link to a broker that takes every message at once."""
+
+    room = 20
+    state = SimpleNamespace(window=1)
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def publish(self, row_id: int, _topic: str, _payload: bytes) -> bool:
+        self.rows.append(row_id)
+        return True
+
+
+class Office:
+    """The agent's rooms between the broker and the journal."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "pile.toml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
+        config = load_config(folder / "pile.toml")
+        self.journal = Journal.open(config.journal, NOW_MS)
+        self.broker: Any = Broker()
+        self.desk = Desk(config, restore(config.pile, {}, Now(NOW_MS, 0)), self.journal, SimpleNamespace())  # type: ignore[arg-type]
+        self.outbox = Outbox(self.journal, self.broker, partial(self.desk.happened, Delivered()))
+        self.desk.connect(self.broker, self.outbox)
+        self.replayer = Replayer(self.desk, self.journal, self.broker, self.outbox, config.replay_per_s)
+
+    def query(self, timestamp: int) -> float:
+        """Milliseconds from a 104's arrival to its first record's leaving; the broker has the summary in between."""
+        began_at = time.perf_counter()
+        self.desk.message_came(f"10.0.0.1,API:2.0.2,104,{timestamp},0000012345,{EVENT}".encode())
+        while not any(row_id < 0 for row_id in self.broker.rows):
+            self.take()
+            self.replayer.pump(time.monotonic())
+        took = time.perf_counter() - began_at
+        self.take()
+        time.sleep(0.06)  # the replay's own pace
+        return took * 1000
+
+    def take(self) -> None:
+        rows, self.broker.rows = self.broker.rows, []
+        for row_id in rows:
+            (self.outbox if row_id > 0 else self.replayer).delivered(row_id)
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        build(folder / "journal.db")
+        size_mb = (folder / "journal.db").stat().st_size / 1e6
+        print(f"{ROWS:,} records: {size_mb:.0f} MB, {size_mb * 1e6 / ROWS:.0f} bytes a record")
+        began_at = time.perf_counter()
+        office = Office(folder)
+        print(f"opening the journal, checked whole: {time.perf_counter() - began_at:.2f} s")
+        show_queries(office)
+        show_memory(office.journal)
+        show_searches(office.journal)
+        show_writes(office.journal, folder / "journal.db-wal")
+        office.journal.close()
+
+
+def build(path: Path) -> None:
+    """A million events, and between them a tenth as many measurements, which nobody asks for."""
+    journal = Journal.open(path, NOW_MS)
+    connection = journal._database.connection
+    insert = "INSERT INTO records (type, sequence, at_ms, gun, order_number, body) VALUES (?, ?, ?, ?, ?, ?)"
+    counts = "INSERT INTO record_counts (type, stored, last) VALUES (?, ?, ?)"
+    with journal.transaction():
+        connection.executemany(insert, rows())
+        connection.executemany(counts, [(PROCESS, ROWS // 10, ROWS // 10), (EVENT, ROWS, ROWS)])
+    journal.close()
+
+
+def rows() -> Iterator[tuple[object, ...]]:
+    for number in range(1, ROWS + 1):
+        order = f"20261122{number // 60:06}"
+        yield EVENT, number, NOW_MS + number * 1000, number % 2 + 1, None, f"4,gun 1; order {order}: current flows"
+        if number % 10 == 0:
+            yield PROCESS, number // 10, NOW_MS + number * 1000, 1, order, "4012,318,12758,55,212,31,285"
+
+
+def show_queries(office: Office) -> None:
+    times = [office.query(NOW_MS + number) for number in range(QUERIES)]
+    cold, warm = times[0], times[1:]
+    print(
+        f"104 to its first record: {cold:.2f} ms the first time, then median {statistics.median(warm):.2f} ms, "
+        f"at most {max(warm):.2f} ms of {len(warm)} (goal: 50 ms)"
+    )
+
+
+def show_memory(journal: Journal) -> None:
+    """Every record read as the replay does; the process's size at the begin and at its largest."""
+    before_kb = most_kb = resident_kb()
+    began_at = time.perf_counter()
+    read = reached = 0
+    while records := journal.records.after(EVENT, reached, BATCH):
+        read, reached = read + len(records), records[-1].sequence
+        if read % 50_000 == 0:
+            most_kb = max(most_kb, resident_kb())
+    print(
+        f"all {read:,} read in batches of {BATCH}: {time.perf_counter() - began_at:.1f} s, "
+        f"memory {before_kb / 1024:.1f} MB before, {most_kb / 1024:.1f} MB at most"
+    )
+
+
+def show_searches(journal: Journal) -> None:
+    searches = {
+        "how many there are": lambda: journal.records.extent(EVENT),
+        "the newest 100 of all types": lambda: list(journal.records.find(Wanted(), 100)),
+        "the newest 100 events": lambda: list(journal.records.find(Wanted(type=EVENT), 100)),
+        "everything of one order": lambda: list(journal.records.find(Wanted(order="20261122008000"), 100)),
+    }
+    for what, search in searches.items():
+        began_at = time.perf_counter()
+        search()
+        print(f"{what}: {(time.perf_counter() - began_at) * 1000:.2f} ms")
+
+
+def show_writes(journal: Journal, wal: Path) -> None:
+    """One record and its message in a transaction, and one step of pruning."""
+    times = []
+    journal._database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for _ in range(200):
+        began_at = time.perf_counter()
+        with journal.transaction():
+            journal.records.add(EVENT, NOW_MS, 1, "", "4,gun 1; order 20261122000001: current flows")
+            journal.enqueue("klc/reply/qik/0000012345", b"x" * 120, NOW_MS)
+        times.append((time.perf_counter() - began_at) * 1000)
+    print(
+        f"an event and its message: median {statistics.median(times):.2f} ms, "
+        f"{wal.stat().st_size / len(times) / 1024:.1f} KiB of WAL each"
+    )
+    for kept in (ROWS - 1000, ROWS - 2000):
+        began_at = time.perf_counter()
+        with journal.transaction():
+            gone = journal.records.prune(EVENT, Retention(kept, 36_500), NOW_MS)
+        print(f"one step of pruning, {gone} records: {(time.perf_counter() - began_at) * 1000:.1f} ms")
+
+
+def resident_kb() -> int:
+    """The process's resident memory."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return int(next(line for line in status if line.startswith("VmRSS:")).split()[1])
+
+
+if __name__ == "__main__":
+    main()
