@@ -67,6 +67,7 @@ class Demo:
         self._is_routine_answer = False
         self._last_line = b""
         self._has_ended = False  # the agent, which it must not
+        self._is_cut = False  # the pile's network
 
     def warm_up(self) -> bool:
         """Start the agent, wait until it is connected and measures, and learn what its routine frames look like."""
@@ -91,11 +92,14 @@ class Demo:
             self._pass_time(outcome, 1.5)
         line = self._last_line = self._line(step)
         self._teller.tell("platform", f"▶ {line.decode()}")
-        sent_at = time.monotonic()
+        sent_at, may_cut = time.monotonic(), step.cut
         self._site.publish(line)
         request_timestamp = line.split(b",")[3].decode()
         while not (_is_complete(outcome) or self._has_ended) and time.monotonic() - sent_at < step.timeout_s:
             self._watch(outcome, self._site.next(0.1), request_timestamp)
+            if may_cut and len(outcome.replies) == len(step.replies):
+                may_cut = False
+                self._cut_network()
         outcome.seconds = time.monotonic() - sent_at
         self._pass_time(outcome, step.settle_s)
         outcome.wrong = _fault(outcome) or (step.check(self._site) if step.check else "")
@@ -109,7 +113,7 @@ class Demo:
         now_ms = time.time_ns() // 1_000_000
         if step.line:
             return step.line.format(now=now_ms).encode()
-        return self._site.command(step.number, step.data, now_ms - step.age_s * 1000)
+        return self._site.command(step.number, step.values, now_ms - step.age_s * 1000)
 
     def _pass_time(self, outcome: Outcome, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -135,11 +139,25 @@ class Demo:
             self._teller.tell("pile", f"◀ {_reply_words(happening.what)}")
         elif happening.kind == "board":
             self._teller.tell("board", f"  {happening.what}")
+            if self._is_cut and "contactor opened" in happening.what:
+                self._mend_network()
         elif happening.kind == "log" and ("level=warning" in happening.what or "level=error" in happening.what):
             self._teller.tell("log", f"  {happening.what}", "dim")
         elif happening.kind == "ended":
             self._has_ended = True
             self._teller.tell("demo", f"  the agent ended with exit code {happening.what}", "wrong")
+
+    def _cut_network(self) -> None:
+        assert self._site.network is not None
+        self._site.network.cut()
+        self._is_cut = True
+        self._teller.tell("network", "  cut: the pile is on its own", "wrong")
+
+    def _mend_network(self) -> None:
+        assert self._site.network is not None
+        self._site.network.mend()
+        self._is_cut = False
+        self._teller.tell("network", "  back", "pile")
 
     def _show_frame(self, frame: dict[str, Any]) -> int:
         """Show a frame that is not routine; 1 if it was shown."""
@@ -220,7 +238,7 @@ def _foreign(reply: Reply, outcome: Outcome) -> str:
 def run(baud: int, folder: Path) -> int:
     """The whole demo in ``folder``; the exit code."""
     teller = Teller()
-    with Site(folder, baud=baud) as site:
+    with Site(folder, baud=baud, with_network=True) as site:
         teller.title("A charging site in a box")
         teller.tell("broker", f"{site.broker.host}:{site.broker.port}", "dim")
         teller.tell("FTP", f"127.0.0.1:{site.ftp.port}", "dim")

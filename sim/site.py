@@ -28,6 +28,7 @@ from agent.link.config import LinkConfig
 from agent.protocol.codec import Codec, Reply
 from sim.broker import Broker, EmbeddedBroker
 from sim.ftp_server import FtpServer
+from sim.relay import Relay
 
 PILE = "0000012345"
 IP, API_VERSION = "127.0.0.1", "API:2.0.2"
@@ -51,7 +52,8 @@ class Site:
     """Everything runs between ``__enter__`` and ``__exit__``; all it starts it stops.
 
     ``settings`` are lines for the agent's configuration by section (``{"line": "watchdog_s = 5"}``), ``platform`` are
-    fields of the platform's own ``LinkConfig``.
+    fields of the platform's own ``LinkConfig``. ``with_network``: the agent reaches its broker through a ``network``
+    that can be cut.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class Site:
         speedup: float = 1.0,
         settings: Mapping[str, str] | None = None,
         platform: Mapping[str, Any] | None = None,
+        with_network: bool = False,
     ) -> None:
         self.folder = folder
         self.broker = broker or EmbeddedBroker(folder / "broker")
+        self.network = Relay((self.broker.host, self.broker.port)) if with_network else None
         self.ftp = FtpServer(_made(folder / "ftp"))
         self.config_file = folder / "pile.toml"
         self.reboot_mark = folder / "linux-board-rebooted"
@@ -90,6 +94,8 @@ class Site:
         try:
             self._stack.enter_context(self.broker)
             self._stack.enter_context(self.ftp)
+            if self.network is not None:
+                self._stack.enter_context(self.network)
             self._start_board()
             self._stack.callback(self.stop_agent)
             self.config_file.write_text(self._config(), encoding="utf-8")
@@ -140,6 +146,13 @@ class Site:
         """What ``pile-agent status --json`` prints. Raises ``NoAgentError`` when none runs."""
         snapshot: dict[str, Any] = json.loads(next(ask(self.folder / SOCKET, "status")))
         return snapshot
+
+    def bill(self, order: str) -> dict[str, Any]:
+        """What ``pile-agent bill --json`` prints; ``{}`` when there is no bill."""
+        command = [sys.executable, "-m", "agent.cli.main", "bill", order, "--json", "--config", str(self.config_file)]
+        printed = subprocess.run(command, capture_output=True).stdout
+        found: dict[str, Any] = json.loads(printed) if printed else {}
+        return found
 
     # ---- the platform ----
 
@@ -235,7 +248,7 @@ reboot_command = ["touch", "{self.reboot_mark}"]
 
 [broker]
 host = "{self.broker.host}"
-port = {self.broker.port}
+port = {self.network.port if self.network is not None else self.broker.port}
 mode = "{self._link.mode}"
 {more("broker", "")}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.protocol.codec import CHINA_OFFSET_S
 from agent.protocol.commands import (
     Configure,
     ConfigureSite,
@@ -22,12 +23,14 @@ from agent.protocol.commands import (
     UpgradePackage,
 )
 from agent.protocol.results import Result
+from agent.protocol.rules import DAY_S
 from sim.site import PILE, Site
 
 Do = dict[str, Any]
 Check = Callable[["Site"], str]  # what is wrong; empty when all is as expected
 OK, ACCEPTED, NOT_SUPPORTED = Result.OK, Result.ACCEPTED, Result.NOT_SUPPORTED
 CAP_FEN = 5
+DEARER_IN_S = 8
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,22 @@ class Step:
 
     says: str
     number: int
-    data: Sequence[Any]
+    data: Sequence[Any] | Callable[[], Sequence[Any]]  # a call where it depends on the hour
     replies: tuple[Result, ...]
     first: tuple[Do, ...] = ()  # what happens at the board before
     reports: tuple[tuple[int, Result], ...] = ()
     records: bool = False  # the reply says how many records follow, each with OK
     check: Check | None = None
+    cut: bool = False  # the pile's network, from the last reply until the charge is over
     age_s: int = 0  # the command was sent so long ago
     again: bool = False  # the very same line as the step before
     line: str = ""  # a literal line instead of ``data``; {now} is the time in ms
     timeout_s: float = 20.0
     settle_s: float = 0.6  # watched on after the last message
+
+    @property
+    def values(self) -> Sequence[Any]:
+        return self.data() if callable(self.data) else self.data
 
 
 def start(gun: int, order: str, prepaid_fen: int = 500) -> StartStop:
@@ -73,10 +81,22 @@ def _gun_state(site: Site, number: int) -> Any:
     return site.board({"do": "state"})["state"]["guns"][number - 1]
 
 
-def cap_held(site: Site) -> str:
-    """The money was not passed: 5 fen at 1.50 yuan per kWh buy 33 Wh."""
-    energy_wh = _gun_state(site, 2)["session_wh"]
-    return "" if 0 < energy_wh <= 33 else f"gun 2 has delivered {energy_wh} Wh, expected 1..33"
+def dearer_soon() -> SetTariff:
+    """1.50 yuan per kWh, and 3.00 from a few seconds on: the next charge begins before and ends after."""
+    boundary_s = (int(time.time()) + CHINA_OFFSET_S + DEARER_IN_S) % DAY_S
+    boundary_s += boundary_s % 60 == 59  # as an end, :59 would mean the next second
+    return SetTariff("T7", 0, (
+        Period((boundary_s + 12 * 3600) % DAY_S, boundary_s or DAY_S, 100_000, 50_000),
+        Period(boundary_s, (boundary_s + 12 * 3600) % DAY_S or DAY_S, 200_000, 100_000),
+    ))  # fmt: skip
+
+
+def bill_is_right(site: Site) -> str:
+    """``pile-agent bill`` recomputes it: two prices, no more than was paid, and it adds up."""
+    bill = site.bill("20261122000002")
+    if not bill or bill["faults"] or len(bill["segments"]) != 2 or not 0 < bill["total_fen"] <= CAP_FEN:
+        return f"the bill is {bill}, expected two segments and at most {CAP_FEN} fen"
+    return ""
 
 
 def linux_board_rebooted(site: Site) -> str:
@@ -86,7 +106,6 @@ def linux_board_rebooted(site: Site) -> str:
 def story(site: Site) -> list[Step]:
     """The whole demo, in order."""
     now_s = int(time.time())
-    day = (Period(21600, 79200, 100_000, 50_000), Period(79200, 21600, 40_000, 30_000))
     return [
         Step("How is the pile?", 100, Empty(), (OK,)),
         Step("Which versions run on it?", 112, Empty(), (OK,)),
@@ -103,8 +122,10 @@ def story(site: Site) -> list[Step]:
              check=gun_has(1, state="charging")),
         Step("Stop gun 1; the reboot that waited follows.", 101, stop(1, "20261122000001"), (ACCEPTED, OK),
              reports=((108, OK),)),
-        Step("Start gun 2 with 5 fen; the pile stops by itself.", 101, start(2, "20261122000002", CAP_FEN),
-             (ACCEPTED, OK), first=({"do": "plug", "gun": 2},), reports=((101, OK),), check=cap_held, timeout_s=40),
+        Step("Energy becomes dearer in some seconds.", 110, dearer_soon, (OK,)),
+        Step("Start gun 2 with 5 fen. The link is cut, the cap reached.", 101, start(2, "20261122000002", CAP_FEN),
+             (ACCEPTED, OK), first=({"do": "plug", "gun": 2},), cut=True, reports=((101, OK),), check=bill_is_right,
+             timeout_s=60),
         Step("A line with a fault in it.", 101, (), (Result.MALFORMED,),
              line=f"127.0.0.1,API:2.0.2,101,{{now}},{PILE},1,{PILE},one,U1001,0,500,0,20261122000003"),
         Step("Reboot the whole pile.", 108, Reboot(0), (OK,), check=linux_board_rebooted, settle_s=4.0),
@@ -119,7 +140,9 @@ def story(site: Site) -> list[Step]:
                        (QrCode("https://pay.example/?pile=1,gun=1", 1),)), (ACCEPTED, OK),
              check=gun_has(1, current_limit_da=320, mode="cv", phases="three")),
         Step("You stand here.", 109, ConfigureSite(1, 121.4737, 31.2304, 12, 3, "ST01", "310000", 4), (OK,)),
-        Step("Set a day and a night tariff.", 110, SetTariff("T7", 0, day), (NOT_SUPPORTED,)),
+        Step("A driver charged by card meanwhile. Send the bills.", 104, QueryRecords(1), (ACCEPTED,), records=True,
+             first=({"do": "card", "gun": 1}, {"do": "state"}, {"do": "card", "gun": 1}, {"do": "state"}),
+             reports=((101, OK), (101, OK))),
         Step("How far is the update?", 111, Empty(), (NOT_SUPPORTED,)),
         Step("An upgrade is on the FTP server.", 113,
              Upgrade(f"127.0.0.1:{site.ftp.port}", "firmware", "secret", "1", "0.1.0", "R9"), (NOT_SUPPORTED,)),

@@ -160,9 +160,9 @@ def test_the_numbers_of_the_protocol() -> None:
     assert [state.value for state in UpdateState] == list(range(7))
     assert [reason.name for reason in StopReason] == [
         "PLATFORM", "APP", "FULL", "AMOUNT_REACHED", "UNPLUGGED", "EMERGENCY_STOP", "FAULT", "DEVICE_SILENT",
-        "OFFLINE_NOT_ALLOWED", "POWER_LOST", "NO_CURRENT", "TIME",
+        "OFFLINE_NOT_ALLOWED", "POWER_LOST", "NO_CURRENT", "TIME", "LOCAL",
     ]  # fmt: skip
-    assert [reason.value for reason in StopReason] == list(range(1, 13))
+    assert [reason.value for reason in StopReason] == list(range(1, 14))
 
 
 def test_final_and_error_results() -> None:

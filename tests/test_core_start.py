@@ -150,7 +150,7 @@ def faulty(pile: Pile) -> None:
 
 
 def flowing(pile: Pile) -> None:
-    pile.measured("charging", order="")
+    pile.measured("charging", order="X9")
 
 
 def unplugged(pile: Pile) -> None:

@@ -32,8 +32,8 @@ def test_every_step_of_the_story_can_be_put_on_the_wire(tmp_path: Path) -> None:
     site = Site(tmp_path)
     for step in story(site):
         if not step.again and not step.line:
-            line = site.command(step.number, step.data)
-            assert site.codec.decode(line).data == step.data
+            values = step.values
+            assert site.codec.decode(site.command(step.number, values)).data == values
 
 
 # ---- its verdict ----

@@ -191,7 +191,7 @@ def test_a_write_that_does_not_fit_says_why(action: str, parameters: dict[str, i
         ("full", 3),
         ("over_temperature", 7),
         ("no_firmware", 7),
-        ("command", None),
+        ("command", 13),
         ("gone", None),
     ],
 )

@@ -94,7 +94,9 @@ def test_what_closes_meanwhile_is_not_part_of_it(office: Office) -> None:
     with_events(office, 2)
     query(office)
     office.keep(event("too late"))
-    office.run(1)
+    office.link.take()
+    for _ in range(5):
+        office.turn(0.1)  # the broker takes its time
     messages = office.sent()
     assert numbers(messages) == [1, 2]
     assert [one.body.text for one in messages if one.request_timestamp == "0"] == ["too late"]
@@ -395,6 +397,14 @@ def test_an_end_that_could_not_be_written_down_is_told_again(office: Office, mon
     office.run(2)
     assert delivery(office) == ReplayReport(3, 1, 1)
     assert office.desk.state.replay.is_over
+
+
+def test_a_replay_ends_although_a_damaged_journal_has_lost_its_command(office: Office) -> None:
+    with_events(office, 1)
+    query(office)
+    office.journal._database.connection.execute("DELETE FROM inbox")
+    office.run(1)
+    assert delivery(office) == ReplayReport(3, 1, 1)
 
 
 def broken(*_: object) -> None:

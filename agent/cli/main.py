@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(commands)
     _add_status(commands)
     _add_records(commands)
+    _add_bill(commands)
+    _add_kept(commands)
     _add_lines(commands)
     return parser
 
@@ -126,6 +128,26 @@ def _add_records(commands: "Commands[argparse.ArgumentParser]") -> None:
     records.set_defaults(work=_records, form="table")
 
 
+def _add_bill(commands: "Commands[argparse.ArgumentParser]") -> None:
+    bill = commands.add_parser(
+        "bill",
+        help="show an order's bill with its arithmetic, and whether it adds up",
+        description="Recompute an order's bill from the journal. Exit code 1 if it does not add up, or is not there.",
+    )
+    _add_config(bill)
+    bill.add_argument("order", metavar="ORDER", help="the order's number")
+    bill.add_argument("--json", action="store_true", help="JSON")
+    bill.set_defaults(work=_bill)
+
+
+def _add_kept(commands: "Commands[argparse.ArgumentParser]") -> None:
+    for name, text in (("tariff", "show each gun's tariff"), ("reservations", "show the reservations")):
+        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}. The agent may run or not.")
+        _add_config(command)
+        command.add_argument("--json", action="store_true", help="JSON, a line each")
+        command.set_defaults(work=_kept, what=name)
+
+
 def _time(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
@@ -191,6 +213,18 @@ def _records(options: argparse.Namespace) -> int:
 
     asked = Asked(options.type, options.order, options.gun, options.since, options.limit, options.form)
     return records(options.config, asked)
+
+
+def _bill(options: argparse.Namespace) -> int:
+    from agent.cli.bill import bill
+
+    return bill(options.config, options.order, options.json)
+
+
+def _kept(options: argparse.Namespace) -> int:
+    from agent.cli.kept import kept
+
+    return kept(options.config, options.what, options.json)
 
 
 def _decode(options: argparse.Namespace) -> int:

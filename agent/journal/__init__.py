@@ -4,9 +4,10 @@ One SQLite file, one connection, one thread; tools read beside it. docs/adr/0004
 """
 
 from agent.journal.errors import JournalBusy, JournalError, JournalTooNew
-from agent.journal.journal import FirstOutcome, Journal, JsonValue, OutboxRow, Pruned
+from agent.journal.journal import FirstOutcome, Journal, OutboxRow, Pruned
 from agent.journal.reader import reading
 from agent.journal.records import Extent, Records, Retention, StoredRecord, Wanted
+from agent.journal.values import JsonValue, stored_value
 
 __all__ = [
     "Extent",
@@ -23,4 +24,5 @@ __all__ = [
     "StoredRecord",
     "Wanted",
     "reading",
+    "stored_value",
 ]

@@ -14,18 +14,16 @@ Reading needs no transaction. ``JournalError`` means the transaction did not hap
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from agent.journal import storage
 from agent.journal.database import Database
 from agent.journal.errors import JournalError
 from agent.journal.records import DAY_MS, PRUNE_BATCH, Records, Retention
-
-JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+from agent.journal.values import JsonValue, decoded, stored_value
 
 CHECK_S = 5.0  # what checking the file may cost a start
 
@@ -169,8 +167,7 @@ class Journal:
 
     def get(self, key: str) -> JsonValue:
         """The value under ``key``; ``None`` if there is none."""
-        rows = self._database.rows(f"read {key}", "SELECT value FROM state WHERE key = ?", key)
-        return self._decoded(key, rows[0][0]) if rows else None
+        return stored_value(self._database, key)
 
     def delete(self, key: str) -> None:
         """Forget ``key``; one that is not there is forgotten already."""
@@ -180,7 +177,7 @@ class Journal:
         """Every key that starts with ``prefix`` and its value, in the order of the keys."""
         sql = "SELECT key, value FROM state WHERE substr(key, 1, ?) = ? ORDER BY key"
         rows = self._database.rows(f"read {prefix}*", sql, len(prefix), prefix)
-        return [(key, self._decoded(key, value)) for key, value in rows]
+        return [(key, decoded(self._database, key, value)) for key, value in rows]
 
     # Retention
 
@@ -216,10 +213,3 @@ class Journal:
                 ORDER BY id LIMIT ?4)
         """
         return self._database.write("prune the inbox", sql, rows, oldest_ms, least, PRUNE_BATCH)
-
-    def _decoded(self, key: str, text: str) -> JsonValue:
-        try:
-            value: JsonValue = json.loads(text)
-        except ValueError as error:
-            raise JournalError(self.path, f"read {key}", f"its value is no JSON: {error}") from error
-        return value

@@ -94,6 +94,8 @@ def close_bill(turn: Turn, gun: Gun, session: Session, reason: StopReason) -> No
     record = charging_record(gun, session, reason, turn.now.wall_ms)
     words = f"gun {gun.number}, order {session.order[:64]}: {record.energy_wh} Wh, {record.total_fen} fen"
     turn.do(Record(RecordType.CHARGING, record.end_ms, gun.number, session.order, body_of(record), words))
+    if session.is_local:
+        turn.change(offline_bills=turn.state.offline_bills + 1)
     if session.cap_fen is not None and record.total_fen > session.cap_fen:
         over_fen = record.total_fen - session.cap_fen
         turn.note(gun.number, EventCode.CAP_PASSED, f"{words}, {over_fen} fen beyond the cap", session.order)
@@ -122,7 +124,7 @@ def charging_record(gun: Gun, session: Session, reason: StopReason, now_ms: int)
         service_fen=ledger.service_fen if ledger is not None else 0,
         total_fen=total_fen,
         free_used_fen=min(session.free_fen, total_fen),
-        offline=0,
+        offline=int(session.is_local),
         template=session.tariff.template,
         segments=_rows(ledger) if ledger is not None else (),
     )

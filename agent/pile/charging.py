@@ -19,6 +19,7 @@ from agent.pile.billing import (
 )
 from agent.pile.board import BoardState, GunReading, is_context_of
 from agent.pile.money import Price, energy_for_wh
+from agent.pile.offline import is_begun_locally, local_session, offline_refusal
 from agent.pile.records import device_answers, device_silent, faults_reported
 from agent.pile.state import RECENT_ORDERS, Gun, PastOrder, Phase, Request, Session
 from agent.pile.status import has_fault, is_rebooting, status_of
@@ -200,19 +201,36 @@ def measured(turn: Turn, reading: GunReading) -> None:
     gun = turn.put(
         replace(before, reading=reading, silent=False, ended_plugged=before.ended_plugged and reading.plugged)
     )
-    if gun.session is None:
+    if gun.session is None and is_begun_locally(reading):
+        _begin_locally(turn, gun, before, reading)
+    elif gun.session is None:
         _stop_stray_charge(turn, gun, reading)
     else:
         _PHASES[gun.session.phase](turn, gun, gun.session, reading)
 
 
 def _stop_stray_charge(turn: Turn, gun: Gun, reading: GunReading) -> None:
-    """No current without an order: a charge the platform did not order is stopped (offline running comes with 106)."""
+    """No current without an order: a charge for an order that is not known here is stopped."""
     if reading.state not in (BoardState.STARTING, BoardState.CHARGING) or turn.now.mono_ms < gun.retry_ms:
         return
     words = f"gun {gun.number} is {reading.state.value} without an order; stopped"
     turn.note(gun.number, EventCode.CHARGE_WITHOUT_ORDER, words)
     _send_stop(turn, gun)
+
+
+def _begin_locally(turn: Turn, gun: Gun, before: Gun, reading: GunReading) -> None:
+    """A charge begun at the pile runs as an order of its own, or is stopped; it is billed either way."""
+    session = local_session(turn, gun, before.reading if not before.silent else None)
+    deadline_ms = turn.now.mono_ms + turn.config.start_timeout_s * 1000
+    gun = turn.put(replace(gun, session=session, start_sent=True, deadline_ms=deadline_ms, ended_plugged=False))
+    refusal = offline_refusal(turn, gun)
+    words = f"gun {gun.number}, order {session.order}: begun at the pile{f'; stopped: {refusal}' if refusal else ''}"
+    turn.note(gun.number, EventCode.CHARGE_WITHOUT_ORDER, words, session.order)
+    turn.report(101, _charge_reply(turn, gun), durable=True)
+    if refusal is None:
+        _while_starting(turn, gun, session, reading)
+    else:
+        _begin_stop(turn, gun, session, StopReason.OFFLINE_NOT_ALLOWED)
 
 
 def _while_starting(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
@@ -229,6 +247,8 @@ def _while_starting(turn: Turn, gun: Gun, session: Session, reading: GunReading)
 
 
 def _is_ours(session: Session, reading: GunReading) -> bool:
+    if session.is_local:
+        return not reading.order
     return reading.order is None or is_context_of(reading.order, session.order)
 
 

@@ -94,6 +94,7 @@ def _dispatch(turn: Turn, event: Event) -> None:
         case Replayed():
             records.replayed(turn, event)
         case Delivered():
+            turn.change(offline_bills=0)
             upkeep.begin_reboot(turn)
 
 

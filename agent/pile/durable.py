@@ -58,6 +58,7 @@ def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileSt
         pending_reboot=from_json(PendingReboot, parts.get("pending_reboot")),
         versions_requests=from_json(tuple[Request, ...], parts.get("versions_requests") or []),
         alarms=tuple(alarm for alarm in alarms if alarm.gun in (0, *guns)),
+        offline_bills=parts.get("offline_bills") or 0,
         replay=replay,
         replay_kept=replay,
         **_set_by_platform(parts),
@@ -80,6 +81,7 @@ def _parts(state: PileState) -> dict[str, object]:
         "pending_reboot": state.pending_reboot,
         "versions_requests": state.versions_requests,
         "alarms": state.alarms,
+        "offline_bills": state.offline_bills,
         "replay": state.replay_kept,
         **{name: getattr(state, name) for name in SET_BY_PLATFORM},
     }

@@ -76,6 +76,7 @@ class Session:
     start_request: Request | None  # until its final reply
     meter_start_wh: int | None = None
     ledger: Ledger | None = None  # as it was at the last checkpoint
+    is_local: bool = False  # begun at the pile, by card or button
     stop_reason: StopReason | None = None
     stop_requests: tuple[Request, ...] = ()
 
@@ -202,6 +203,7 @@ class PileState:
     versions_requests: tuple[Request, ...] = ()
     rebooting: Rebooting | None = None
     alarms: tuple[Alarm, ...] = ()
+    offline_bills: int = 0  # of charges begun at the pile, since everything was delivered last
     replay: Replay | None = None
     replay_kept: Replay | None = None  # as it is in the journal, which lags behind
     tariffs: tuple[GunTariff, ...] = ()

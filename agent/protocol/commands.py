@@ -262,7 +262,7 @@ class ChargingRecord(NamedTuple):
     order: Annotated[str, Text("order number")]
     gun: Annotated[int, Gun()]
     account: Annotated[str, Text("account")]
-    start_type: Annotated[int, Int("101's type, or an offline start's", low=0)]
+    start_type: Annotated[int, Int("101's type; 5 begun at the pile, by card or button", low=0)]
     start_ms: Annotated[int, Int("begin, epoch", low=0)]
     end_ms: Annotated[int, Int("end, epoch", low=0)]
     meter_start_wh: Annotated[int, Int("meter at the begin", low=0)]

@@ -32,7 +32,7 @@ EVENT_MEANINGS = {
     EventCode.CHARGE_ENDED: "an order's current has ended; the text says why",
     EventCode.START_FAILED: "an accepted start came to nothing",
     EventCode.STOP_FAILED: "the power electronics did not take a stop; it is repeated",
-    EventCode.CHARGE_WITHOUT_ORDER: "current flowed that no order asked for; it was stopped",
+    EventCode.CHARGE_WITHOUT_ORDER: "a charge that no order asked for; the text says whether it runs or was stopped",
     EventCode.TARIFF_SET: "a tariff (110) holds from the next start on",
     EventCode.CAP_PASSED: "a charge has cost more than its cap; the text says how much",
     EventCode.RESERVATION_OPEN: "the time of a reservation (102) has come",

@@ -140,6 +140,7 @@ class StopReason(IntEnum):
     POWER_LOST = 10
     NO_CURRENT = 11
     TIME = 12
+    LOCAL = 13
 
 
 STOP_REASON_MEANINGS = {
@@ -155,6 +156,7 @@ STOP_REASON_MEANINGS = {
     StopReason.POWER_LOST: "the power failed; the bill is from the last checkpoint",
     StopReason.NO_CURRENT: "no current flowed for too long",
     StopReason.TIME: "the time allowed is over",
+    StopReason.LOCAL: "stopped at the pile, by card or button",
 }
 
 

@@ -1,0 +1,45 @@
+"""Charges begun at the pile, by card or button, which the platform did not order (106): whether they may run, and the
+order number they get."""
+
+from agent.pile.board import BoardState, GunReading
+from agent.pile.money import Price
+from agent.pile.state import Gun, Phase, Session
+from agent.pile.tariff import flat_tariff
+from agent.pile.turn import Turn
+
+LOCAL_START = 5  # the start type of their bills, beside 101's own types
+NO_TARIFF = flat_tariff("", Price(0, 0))
+
+
+def is_begun_locally(reading: GunReading) -> bool:
+    """The board charges without holding any order. One that keeps no orders at all can't tell."""
+    return reading.order == "" and reading.state in (BoardState.STARTING, BoardState.CHARGING)
+
+
+def offline_refusal(turn: Turn, gun: Gun) -> str | None:
+    """Why a charge begun at the pile may not run, in words."""
+    parameters = turn.state.parameters
+    if parameters is None or not parameters.offline_allowed:
+        return "charging without the platform is not allowed"
+    if turn.state.offline_bills >= parameters.offline_records:
+        return f"{turn.state.offline_bills} offline charges wait for delivery, {parameters.offline_records} are allowed"
+    if turn.tariff(gun.number) is None:
+        return "the pile has no tariff"
+    return "the gun is reserved" if gun.reserved_for is not None else None
+
+
+def local_session(turn: Turn, gun: Gun, before: GunReading | None) -> Session:
+    """The session of a charge begun at the pile, metered from the last reading before it."""
+    return Session(
+        order=f"L{turn.config.pile}-{gun.number}-{turn.now.wall_ms}",
+        account="",
+        start_type=LOCAL_START,
+        phase=Phase.STARTING,
+        accepted_ms=turn.now.wall_ms,
+        cap_fen=None,
+        free_fen=0,
+        tariff=turn.tariff(gun.number) or NO_TARIFF,
+        start_request=None,
+        meter_start_wh=before.energy_wh if before is not None else None,
+        is_local=True,
+    )
