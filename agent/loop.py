@@ -15,7 +15,7 @@ from agent.journal import Journal, JournalError
 from agent.link.link import LinkState
 from agent.notify import notify
 from agent.outbox import Outbox
-from agent.pile.durable import GUN_PREFIX, SET_BY_PLATFORM, restore
+from agent.pile.durable import GUN_PREFIX, durable_keys, restore
 from agent.pile.events import Delivered, FromBoard, LinkChanged, Resumed, ServerTried, Ticked
 from agent.pile.parameters import Server
 from agent.pile.state import PileState
@@ -31,8 +31,6 @@ TICK_S = 1.0
 PRUNE_S = 3600.0
 GOODBYE_S = 3.0
 FIRST_LOOK_S = 3.0
-DURABLE_KEYS = ("settings", "past_orders", "pending_reboot", "versions_requests", "alarms", "replay",
-                *SET_BY_PLATFORM)  # fmt: skip
 
 
 class Agent:
@@ -161,7 +159,7 @@ class Agent:
         self._desk.happened(ServerTried(server, is_reached, reason))
 
     def _restored_state(self) -> PileState:
-        parts = {key: self._journal.get(key) for key in DURABLE_KEYS} | dict(self._journal.items(GUN_PREFIX))
+        parts = {key: self._journal.get(key) for key in durable_keys()} | dict(self._journal.items(GUN_PREFIX))
         return restore(self._config.pile, parts, clock.now())
 
     def _snapshot(self) -> dict[str, object]:

@@ -10,7 +10,8 @@ from typing import Any
 from agent.cli.exits import CONFIG, FAILED, OK
 from agent.config import Config, ConfigError, load_config
 from agent.journal import JournalError, reading, stored_value
-from agent.pile.parameters import Reservation
+from agent.pile.money import Price
+from agent.pile.parameters import PUBLIC_FREE, Reservation, Site
 from agent.pile.parts import from_json, to_json
 from agent.pile.state import GunTariff
 from agent.pile.tariff import DAY_S, Tariff, flat_tariff
@@ -30,13 +31,19 @@ def kept(path: Path, what: str, as_json: bool) -> int:
         print(error, file=sys.stderr)
         return FAILED
     zone = timezone(timedelta(seconds=config.utc_offset_s))
+    if not found and not as_json:
+        print("the pile has no tariff: starts are refused" if what == "tariff" else "there are no reservations")
     for one in found:
         print(json.dumps(to_json(one), ensure_ascii=False) if as_json else "\n".join(_words(one, zone)))
     return OK
 
 
 def _tariffs(config: Config) -> list[GunTariff]:
-    """Every gun's: what 110 has set, else the configuration's price."""
+    """Every gun's: nothing on a public, free pile (109), else what 110 has set, else the configuration's price."""
+    site = from_json(Site, _stored(config, "site"))
+    if site is not None and site.operation == PUBLIC_FREE:
+        free = flat_tariff("free", Price(0, 0))
+        return [GunTariff(number, free) for number in range(1, config.pile.guns + 1)]
     found = {one.gun: one for one in from_json(tuple[GunTariff, ...], _stored(config, "tariffs") or [])}
     if config.pile.price is not None:
         flat = flat_tariff("config", config.pile.price)

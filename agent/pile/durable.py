@@ -42,6 +42,11 @@ def changed_parts(old: PileState | None, new: PileState) -> dict[str, JsonValue]
     return {key: to_json(part) for key, part in _parts(new).items() if key not in before or before[key] is not part}
 
 
+def durable_keys() -> tuple[str, ...]:
+    """The keys of all parts but the guns', which begin with ``GUN_PREFIX``."""
+    return tuple(_parts(PileState({})))
+
+
 def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileState:
     """The state that ``parts`` remember. A stop gets its time anew, a start only what is left of it."""
     state = new_state(config, now)

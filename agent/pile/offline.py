@@ -21,6 +21,10 @@ def offline_refusal(turn: Turn, gun: Gun) -> str | None:
     parameters = turn.state.parameters
     if parameters is None or not parameters.offline_allowed:
         return "charging without the platform is not allowed"
+    if gun.is_withdrawn:
+        return "106 has taken the gun out of service"
+    if turn.reboot_awaits(gun.number):
+        return "a reboot is ordered"
     if turn.state.offline_bills >= parameters.offline_records:
         return f"{turn.state.offline_bills} offline charges wait for delivery, {parameters.offline_records} are allowed"
     if turn.tariff(gun.number) is None:

@@ -22,6 +22,7 @@ SEVERITIES = {
     EventCode.REBOOT_FAILED: Severity.WARNING,
     EventCode.START_FAILED: Severity.WARNING,
     EventCode.CHARGE_WITHOUT_ORDER: Severity.WARNING,
+    EventCode.CAP_PASSED: Severity.WARNING,
     EventCode.CONFIGURE_FAILED: Severity.WARNING,
     EventCode.BOARD_NOT_SET: Severity.WARNING,
 }

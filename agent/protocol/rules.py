@@ -1,15 +1,21 @@
 """Rules that look at several fields of a message at once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from agent.protocol.results import Result
 from cext.message import Rows, is_ordered_day
 
-if TYPE_CHECKING:
-    from agent.protocol.commands import Period
-
 DAY_S = 86400
+
+
+class Span(Protocol):
+    """What has a begin and an end in seconds of the day."""
+
+    @property
+    def start_s(self) -> int: ...
+    @property
+    def end_s(self) -> int: ...
 
 
 class Fault(NamedTuple):
@@ -21,7 +27,7 @@ class Fault(NamedTuple):
     result: int = Result.OUT_OF_RANGE
 
 
-def day_fault(periods: "Sequence[Period]") -> Fault | None:
+def day_fault(periods: Sequence[Span]) -> Fault | None:
     """``None`` when the periods cover 24 hours exactly once, in whatever order they stand."""
     if isinstance(periods, Rows) and is_ordered_day(periods):
         return None
@@ -42,7 +48,7 @@ def clock(second: int) -> str:
     return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
 
 
-def _spans(period: "Period") -> list[tuple[int, int]]:
+def _spans(period: Span) -> list[tuple[int, int]]:
     """A period as spans that do not cross midnight."""
     if period.start_s <= period.end_s:
         return [(period.start_s, period.end_s)]
