@@ -9,6 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.pile.actions import StartGun, StopGun
+from agent.pile.admission import (
+    answer_known_order,
+    cap_fen_of,
+    charge_reply,
+    fault_names,
+    no_such_gun,
+    refusal_of,
+    short,
+)
 from agent.pile.billing import (
     close_bill,
     energy_limit_wh,
@@ -18,26 +27,22 @@ from agent.pile.billing import (
     note_process,
 )
 from agent.pile.board import BoardState, GunReading, is_context_of
-from agent.pile.money import Price, energy_for_wh
 from agent.pile.offline import is_begun_locally, local_session, offline_refusal
 from agent.pile.records import device_answers, device_silent, faults_reported
 from agent.pile.state import RECENT_ORDERS, Gun, PastOrder, Phase, Request, Session
-from agent.pile.status import has_fault, is_rebooting, status_of
+from agent.pile.status import FLOWING, has_fault, status_of
 from agent.pile.turn import Turn
 from agent.protocol.commands import STOP_REASONS, ChargeReply, StartStop
 from agent.protocol.events import EventCode
-from agent.protocol.results import GunStatus, Result, StopReason
+from agent.protocol.results import Result, StopReason
 from cext.message import Message
 
 STOP_RETRY_MS = 5000
-ORDER_BYTES = 1024  # a longer order would not fit our own replies beside the other fields
-SHOWN_CHARACTERS = 64  # of an order, in words
 FAILED_START_REASONS = {
     Result.NOT_PLUGGED: StopReason.UNPLUGGED,
     Result.START_TIMEOUT: StopReason.NO_CURRENT,
     Result.DEVICE_SILENT: StopReason.DEVICE_SILENT,
 }
-FLOWING = (BoardState.STARTING, BoardState.CHARGING, BoardState.STOPPING)
 
 
 # ---- the command ----
@@ -54,16 +59,12 @@ def start_or_stop(turn: Turn, message: Message, request: Request) -> None:
         _stop(turn, command, request)
 
 
-def no_such_gun(turn: Turn, number: int) -> str:
-    return f"gun = {number}: this pile has 1..{len(turn.state.guns)}"
-
-
 def _start(turn: Turn, message: Message, request: Request) -> None:
     command: StartStop = message.data
     gun = turn.gun(command.gun)
-    if _known_order(turn, command, request):
+    if answer_known_order(turn, command, request):
         return
-    refusal = _refusal(turn, gun, message)
+    refusal = refusal_of(turn, gun, message)
     if refusal is not None:
         turn.reply(request, *refusal)
         return
@@ -72,91 +73,14 @@ def _start(turn: Turn, message: Message, request: Request) -> None:
         replace(gun, session=session, deadline_ms=turn.now.mono_ms + turn.config.start_timeout_s * 1000,
                 ended_plugged=False)
     )  # fmt: skip
-    turn.reply(request, Result.ACCEPTED, _charge_reply(turn, gun))
+    turn.reply(request, Result.ACCEPTED, charge_reply(turn, gun))
     _send_start(turn, gun)
-
-
-def _known_order(turn: Turn, command: StartStop, request: Request) -> bool:
-    """A second start of an order is DUPLICATE, with how the first one came out; the answer is given here."""
-    for gun in turn.state.guns.values():
-        if gun.session is not None and gun.session.order == command.order:
-            first = Result.ACCEPTED if gun.session.start_request is not None else Result.OK
-            _reply_duplicate(turn, request, first, _charge_reply(turn, gun))
-            return True
-    for past in turn.state.past_orders:
-        if past.order == command.order:
-            stop_reason = past.stop_reason.value if past.stop_reason is not None else None
-            reply = ChargeReply(past.gun, past.order, _status_now(turn, past.gun), stop_reason)
-            _reply_duplicate(turn, request, past.result, reply)
-            return True
-    return False
-
-
-def _reply_duplicate(turn: Turn, request: Request, first: Result, reply: ChargeReply) -> None:
-    turn.duplicate(request, first, reply if not first.is_error else f"order {_short(reply.order)} was tried before")
-
-
-def _status_now(turn: Turn, number: int) -> GunStatus:
-    """A gun that the configuration no longer has is out of service."""
-    gun = turn.state.guns.get(number)
-    return status_of(gun, turn.now.mono_ms) if gun is not None else GunStatus.OUT_OF_SERVICE
-
-
-def _short(order: str) -> str:
-    return order if len(order) <= SHOWN_CHARACTERS else f"{order[:SHOWN_CHARACTERS]}…"
-
-
-def _refusal(turn: Turn, gun: Gun, message: Message) -> tuple[Result, str] | None:
-    """Why the gun can't start this order now: result and words."""
-    command: StartStop = message.data
-    if turn.is_stale(message.timestamp):
-        return Result.EXPIRED, f"timestamp = {message.timestamp}: older than {turn.config.command_ttl_s} s"
-    if len(command.order.encode()) > ORDER_BYTES:
-        return Result.OUT_OF_RANGE, f"order = {_short(command.order)}: expected at most {ORDER_BYTES} bytes"
-    if gun.is_withdrawn:
-        return Result.NO_SUCH_GUN, f"gun = {gun.number}: 106 has taken it out of service"
-    if is_rebooting(gun, turn.now.mono_ms) or turn.reboot_awaits(gun.number):
-        return Result.BUSY, f"gun {gun.number} is about to reboot, or rebooting"
-    if gun.silent or gun.reading is None:
-        return Result.DEVICE_SILENT, f"the power board of gun {gun.number} does not answer"
-    if gun.reading.state is BoardState.UPDATING:
-        return Result.BUSY, f"gun {gun.number} is being updated"
-    if gun.session is not None:
-        return Result.OCCUPIED, f"gun {gun.number} has order {_short(gun.session.order)}"
-    if has_fault(gun):
-        return Result.FAULT, f"gun {gun.number} has a fault: {_fault_names(gun.reading)}"
-    if gun.reading.state in FLOWING:
-        return Result.OCCUPIED, f"gun {gun.number} is {gun.reading.state.value}"
-    if not gun.reading.plugged:
-        return Result.NOT_PLUGGED, f"no car is plugged in at gun {gun.number}"
-    if gun.reserved_for not in (None, command.account):
-        return Result.RESERVED, f"gun {gun.number} is reserved for another account"
-    tariff = turn.tariff(gun.number)
-    if tariff is None:
-        return Result.NO_TARIFF, "the pile has no tariff"
-    if not tariff.is_free and not _buys_energy(command, tariff.cheapest):
-        return Result.INSUFFICIENT_BALANCE, f"cap_fen = {_cap_fen(command)}: expected enough for 1 Wh"
-    return None
-
-
-def _buys_energy(command: StartStop, price: Price) -> bool:
-    """No money buys nothing, although rounding gives the first watt-hours away."""
-    return _cap_fen(command) > 0 and energy_for_wh(_cap_fen(command), price) != 0
-
-
-def _fault_names(reading: GunReading) -> str:
-    return ", ".join(reading.faults) or "no details"
-
-
-def _cap_fen(command: StartStop) -> int:
-    """The most the charge may cost: what was prepaid, else the balance, and the free amount."""
-    return (command.prepaid_fen or command.balance_fen) + command.free_fen
 
 
 def _new_session(turn: Turn, gun: Gun, command: StartStop, request: Request) -> Session:
     """The meter counts from its last reading before the start: the first with current has counted some already."""
     tariff = turn.tariff(gun.number)
-    assert tariff is not None  # _refusal has seen to it
+    assert tariff is not None  # refusal_of has seen to it
     assert gun.reading is not None
     return Session(
         order=command.order,
@@ -164,7 +88,7 @@ def _new_session(turn: Turn, gun: Gun, command: StartStop, request: Request) -> 
         start_type=command.type,
         phase=Phase.STARTING,
         accepted_ms=turn.now.wall_ms,
-        cap_fen=None if tariff.is_free else _cap_fen(command),
+        cap_fen=None if tariff.is_free else cap_fen_of(command),
         free_fen=command.free_fen,
         tariff=tariff,
         start_request=request,
@@ -179,7 +103,7 @@ def _stop(turn: Turn, command: StartStop, request: Request) -> None:
         turn.reply(request, Result.NOT_CHARGING, f"gun {gun.number} is not charging")
         return
     if session.order != command.order:
-        text = f"order = {_short(command.order)}: gun {gun.number} has {_short(session.order)}"
+        text = f"order = {short(command.order)}: gun {gun.number} has {short(session.order)}"
         turn.reply(request, Result.ORDER_MISMATCH, text)
         return
     session = replace(session, stop_requests=(*session.stop_requests, request))
@@ -187,7 +111,7 @@ def _stop(turn: Turn, command: StartStop, request: Request) -> None:
     reason = StopReason.PLATFORM if command.type == 2 else StopReason.APP
     if session.phase is not Phase.STOPPING:
         gun = _begin_stop(turn, gun, session, reason)
-    turn.reply(request, Result.ACCEPTED, _charge_reply(turn, gun))
+    turn.reply(request, Result.ACCEPTED, charge_reply(turn, gun))
 
 
 # ---- what the board reports ----
@@ -226,7 +150,7 @@ def _begin_locally(turn: Turn, gun: Gun, before: Gun, reading: GunReading) -> No
     refusal = offline_refusal(turn, gun)
     words = f"gun {gun.number}, order {session.order}: begun at the pile{f'; stopped: {refusal}' if refusal else ''}"
     turn.note(gun.number, EventCode.CHARGE_WITHOUT_ORDER, words, session.order)
-    turn.report(101, _charge_reply(turn, gun), durable=True)
+    turn.report(101, charge_reply(turn, gun), durable=True)
     if refusal is None:
         _while_starting(turn, gun, session, reading)
     else:
@@ -237,7 +161,7 @@ def _while_starting(turn: Turn, gun: Gun, session: Session, reading: GunReading)
     if reading.state is BoardState.CHARGING and _is_ours(session, reading):
         _current_flows(turn, gun, session, reading)
     elif has_fault(gun):
-        _fail_start(turn, gun, session, Result.FAULT, f"gun {gun.number}: {_fault_names(reading)}")
+        _fail_start(turn, gun, session, Result.FAULT, f"gun {gun.number}: {fault_names(reading)}")
     elif not reading.plugged:
         _fail_start(turn, gun, session, Result.NOT_PLUGGED, f"the car at gun {gun.number} was unplugged")
     elif turn.now.mono_ms >= gun.deadline_ms:
@@ -261,10 +185,10 @@ def _current_flows(turn: Turn, gun: Gun, session: Session, reading: GunReading) 
     request = session.start_request
     session = replace(session, phase=Phase.CHARGING, start_request=None)
     gun = turn.put(replace(gun, session=session))
-    words = f"gun {gun.number}, order {_short(session.order)}: current flows"
+    words = f"gun {gun.number}, order {short(session.order)}: current flows"
     turn.note(gun.number, EventCode.CHARGE_STARTED, words, session.order)
     if request is not None:
-        turn.reply(request, Result.OK, _charge_reply(turn, gun))
+        turn.reply(request, Result.OK, charge_reply(turn, gun))
     follow_meter(turn, gun, session, reading)
 
 
@@ -399,7 +323,7 @@ def _fail_start(turn: Turn, gun: Gun, session: Session, result: Result, text: st
     """No current flowed. The board is told to stop all the same: it may have heard the start and not been heard."""
     if session.start_request is not None:
         turn.reply(session.start_request, result, text)
-    words = f"gun {gun.number}, order {_short(session.order)}: {text}"
+    words = f"gun {gun.number}, order {short(session.order)}: {text}"
     turn.note(gun.number, EventCode.START_FAILED, words, session.order)
     close_bill(turn, gun, session, FAILED_START_REASONS.get(result, StopReason.FAULT))
     _forget(turn, gun, session, result, None)
@@ -408,7 +332,7 @@ def _fail_start(turn: Turn, gun: Gun, session: Session, result: Result, text: st
 
 def _end(turn: Turn, gun: Gun, session: Session, reason: StopReason) -> None:
     """No current flows any more. Whoever asked for the stop is answered; nobody asked: the platform is told unasked."""
-    order = _short(session.order)
+    order = short(session.order)
     words = f"gun {gun.number}, order {order}: ended, {STOP_REASONS[reason]}"
     turn.note(gun.number, EventCode.CHARGE_ENDED, words, session.order)
     result = Result.NOT_CHARGING if session.start_request is not None else Result.OK
@@ -442,8 +366,3 @@ def _forget(turn: Turn, gun: Gun, session: Session, result: Result, reason: Stop
         replace(gun, session=None, start_sent=False, retry_ms=0, ended_plugged=plugged, ledger=None,
                 ledger_mono_ms=None, doubtful=None, stop_latency_ms=latency_ms)
     )  # fmt: skip
-
-
-def _charge_reply(turn: Turn, gun: Gun) -> ChargeReply:
-    assert gun.session is not None
-    return ChargeReply(gun.number, gun.session.order, status_of(gun, turn.now.mono_ms))

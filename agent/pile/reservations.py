@@ -7,7 +7,7 @@ clock is not to be believed no window opens or expires.
 
 from dataclasses import replace
 
-from agent.pile.charging import no_such_gun
+from agent.pile.admission import no_such_gun
 from agent.pile.parameters import Reservation
 from agent.pile.state import Gun, Phase, Request
 from agent.pile.turn import Turn

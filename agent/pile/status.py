@@ -4,6 +4,7 @@ from agent.pile.board import BoardState
 from agent.pile.state import Gun, Phase
 from agent.protocol.results import GunStatus
 
+FLOWING = (BoardState.STARTING, BoardState.CHARGING, BoardState.STOPPING)
 PHASE_STATUS = {
     Phase.STARTING: GunStatus.STARTING,
     Phase.CHARGING: GunStatus.CHARGING,

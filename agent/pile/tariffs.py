@@ -1,6 +1,6 @@
 """Prices (110): kept per gun; an order keeps the tariff it started with."""
 
-from agent.pile.charging import no_such_gun
+from agent.pile.admission import no_such_gun
 from agent.pile.state import GunTariff, Request
 from agent.pile.tariff import tariff_of
 from agent.pile.turn import Turn

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from agent.pile.actions import FeedWatchdogs, ReadVersions, RebootBoards, RebootGun, RebootHost
+from agent.pile.admission import no_such_gun
 from agent.pile.board import DeviceVersion
-from agent.pile.charging import no_such_gun
 from agent.pile.state import PendingReboot, Rebooting, Request, Settings
 from agent.pile.turn import Turn
 from agent.protocol.codec import plain_text
