@@ -12,10 +12,9 @@ import pytest
 from agent.config import load_config
 from agent.desk import Desk
 from agent.journal import Journal
-from agent.loop import DURABLE_KEYS
 from agent.outbox import Outbox
 from agent.pile.actions import Record
-from agent.pile.durable import restore
+from agent.pile.durable import durable_keys, restore
 from agent.pile.events import Delivered, Ticked
 from agent.pile.state import Now
 from agent.protocol.codec import Codec, Reply
@@ -97,7 +96,7 @@ class Office:
 
     def start(self) -> None:
         self.journal = Journal.open(self.path, NOW_MS)
-        parts = {key: self.journal.get(key) for key in DURABLE_KEYS}
+        parts = {key: self.journal.get(key) for key in durable_keys()}
         self.link = cast(Any, FakeLink(self._delivered))
         self.desk = Desk(self.config, restore(self.config.pile, parts, Now(NOW_MS, 0)), self.journal, Bus())  # type: ignore[arg-type]
         self.outbox = Outbox(self.journal, self.link, partial(self.desk.happened, Delivered()))
