@@ -19,7 +19,8 @@ def _has_secret(message: type) -> bool:
     return any(isinstance(kind, Text) and kind.secret for kind in fields_of(message).values())
 
 
-_OPEN = {str(number).encode() for number, command in COMMANDS.items() if not _has_secret(command.data)}
+_SECRET = {str(number).encode() for number, command in COMMANDS.items() if _has_secret(command.data)}
+_OPEN = {str(number).encode() for number in COMMANDS} - _SECRET
 
 
 def hashed(password: str) -> str:
@@ -41,6 +42,12 @@ def may_carry_secret(line: bytes) -> bool:
     """Whether a downlink line may hold a password: a command that has one, or no command that is known."""
     fields = line.split(b",", 3)
     return len(fields) < 3 or fields[2] not in _OPEN
+
+
+def carries_secret(line: bytes) -> bool:
+    """Whether a downlink line is a command that has a password."""
+    fields = line.split(b",", 3)
+    return len(fields) > 3 and fields[2].lstrip(b"0") in _SECRET
 
 
 def slow_digest(data: bytes, size: int) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from agent.desk import command_key
 from agent.protocol.commands import COMMANDS
-from agent.secret import hashed, is_password, may_carry_secret
+from agent.secret import carries_secret, hashed, is_password, may_carry_secret
 
 HEAD = "10.0.0.1,API:2.0.2,{},1795305600000,0000012345"
 
@@ -40,3 +40,14 @@ def test_a_command_is_the_same_by_all_but_ip_and_version(command: int) -> None:
     assert command_key(sent) == command_key(sent.replace(b"10.0.0.1,API:2.0.2", b"10.0.0.2,2.0.2"))
     assert command_key(sent) != command_key(line(command, "secres"))
     assert len(command_key(sent)) == 16
+
+
+@pytest.mark.parametrize("number", [b"106", b"113", b"0106"])
+def test_a_command_with_a_password_gets_a_slow_key(number: bytes) -> None:
+    assert carries_secret(b"ip,API:2.0.2," + number + b",1,P1,data")
+
+
+@pytest.mark.parametrize("text", [b"", b"rubbish", b"ip,v,1060,1,P1", b"ip,v,x,1,P1", b"ip,v,101,1,P1,106"])
+def test_rubbish_and_other_commands_do_not(text: bytes) -> None:
+    """A slow key takes a tenth of a second on a board: a flood of rubbish would stop the feeding of the watchdogs."""
+    assert not carries_secret(text)
