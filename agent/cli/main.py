@@ -19,10 +19,12 @@ board, replies back."""
 
 EPILOG = """\
 A first look, without hardware:   make demo
-A configuration to start from:    /usr/share/doc/pile-agent/pile.toml.example (systemd/ in the source)
+A configuration to start from:    systemd/pile.toml.example in the source
   pile-agent check --config pile.toml      name every fault of it
   pile-agent run --config pile.toml        run
   pile-agent send --config pile.toml 112   ask the pile for its versions, as the platform would
+  pile-agent records --config pile.toml    what has been charged, and what has happened
+  pile-agent bill --config pile.toml A1    order A1's bill with its arithmetic
 
 Exit codes: 0 good, 1 failed, 2 wrong usage, 78 a configuration that can't be used."""
 

@@ -14,6 +14,7 @@ from agent.pile.turn import Turn
 from agent.protocol.commands import QueryReservation, ReservationReply, Reserve, ReserveReply
 from agent.protocol.events import EventCode
 from agent.protocol.results import Result
+from agent.protocol.rules import DAY_S, clock
 from cext.message import Message
 
 WINDOWS_MOST = 32  # of one gun
@@ -139,7 +140,8 @@ def _mark(turn: Turn, gun: Gun) -> None:
     if window is not None:
         is_foreign = gun.session is not None and gun.session.account != account
         more = "; the charge of another account goes on" if is_foreign else ""
-        turn.note(gun.number, EventCode.RESERVATION_OPEN, f"gun {gun.number} is reserved until {window.end_s}{more}")
+        until = clock((window.end_s + turn.config.utc_offset_s) % DAY_S)
+        turn.note(gun.number, EventCode.RESERVATION_OPEN, f"gun {gun.number} is reserved until {until}{more}")
 
 
 def _is_open(turn: Turn, one: Reservation) -> bool:
