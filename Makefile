@@ -46,6 +46,7 @@ format: build
 docs: build
 	@$(BIN)/python -m agent.protocol.page > docs/protocol.md
 	@$(BIN)/python -m agent.power.registers_page > docs/registers.md
+	@$(BIN)/python -m agent.states_page > docs/states.md
 	@$(BIN)/python -m agent.config_page > systemd/pile.toml.example
 
 bench: build

@@ -12,16 +12,19 @@ from agent.pile.durable import changed_parts, restore
 from agent.pile.events import Commanded, Event, JobDone, Measured, Resumed, Silenced, Ticked
 from agent.pile.money import Price
 from agent.pile.state import Gun, Now, PileConfig, PileState, Request, Session, new_state
+from agent.pile.status import status_of
 from agent.protocol.codec import Codec
 from agent.protocol.commands import ChargingRecord
 from agent.protocol.events import AlarmCode, EventCode
 from agent.protocol.records import record_outcome
 from agent.protocol.results import RecordType, Result
+from agent.states_page import edges
 
 PILE = "0000012345"
 WALL_MS = 1_795_305_600_000
 MONO_MS = 5_000_000
 CODEC = Codec()
+CHANGES = {(before, to) for before, to, _ in edges()}
 
 # 1 yuan per kWh in all, 0.1 fen per Wh: 1000 fen buy 10,008 Wh, for 600.48 and 400.32 fen are rounded down.
 PRICE = Price(60_000, 40_000)
@@ -125,8 +128,15 @@ class Pile:
     def take(self, event: Event) -> Done:
         old = self.state
         self.state, actions = handle(self.config, old, event, self.now)
+        self._check_states(old, event)
         self.stored |= json.loads(json.dumps(changed_parts(old, self.state)))
         return Done(actions)
+
+    def _check_states(self, old: PileState, event: Event) -> None:
+        """No gun changes from one state to another that docs/states.md does not know."""
+        for number, gun in self.state.guns.items():
+            before, after = status_of(old.guns[number], self.mono_ms), status_of(gun, self.mono_ms)
+            assert (before, after) in CHANGES, f"{before.name} to {after.name} by {event}"
 
     def command(self, number: int, data: str = "", timestamp: int | None = None, key: str = "") -> Done:
         """A command as it stands on the wire, sent just now."""

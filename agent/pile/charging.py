@@ -5,7 +5,6 @@ CHARGING    current flows: until a stop is ordered, the cap is near, or the boar
 STOPPING    a stop is ordered: until the board reports no current; a stop that does not take is repeated
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from agent.pile.actions import StartGun, StopGun
@@ -30,11 +29,12 @@ from agent.pile.board import BoardState, GunReading, is_context_of
 from agent.pile.offline import is_begun_locally, local_session, offline_refusal
 from agent.pile.records import device_answers, device_silent, faults_reported
 from agent.pile.state import RECENT_ORDERS, Gun, PastOrder, Phase, Request, Session
-from agent.pile.status import FLOWING, has_fault, status_of
+from agent.pile.status import FLOWING, RESTS, has_fault, status_of
+from agent.pile.table import Case, Order, Row, run
 from agent.pile.turn import Turn
 from agent.protocol.commands import STOP_REASONS, ChargeReply, StartStop
 from agent.protocol.events import EventCode
-from agent.protocol.results import Result, StopReason
+from agent.protocol.results import GunStatus, Result, StopReason
 from cext.message import Message
 
 STOP_RETRY_MS = 5000
@@ -130,7 +130,7 @@ def measured(turn: Turn, reading: GunReading) -> None:
     elif gun.session is None:
         _stop_stray_charge(turn, gun, reading)
     else:
-        _PHASES[gun.session.phase](turn, gun, gun.session, reading)
+        _polled(turn, gun, gun.session, reading)
 
 
 def _stop_stray_charge(turn: Turn, gun: Gun, reading: GunReading) -> None:
@@ -152,22 +152,19 @@ def _begin_locally(turn: Turn, gun: Gun, before: Gun, reading: GunReading) -> No
     turn.note(gun.number, EventCode.CHARGE_WITHOUT_ORDER, words, session.order)
     turn.report(101, charge_reply(turn, gun), durable=True)
     if refusal is None:
-        _while_starting(turn, gun, session, reading)
+        run(POLLED, Case(turn, gun, session, reading))
     else:
         _begin_stop(turn, gun, session, StopReason.OFFLINE_NOT_ALLOWED)
 
 
-def _while_starting(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
-    if reading.state is BoardState.CHARGING and _is_ours(session, reading):
-        _current_flows(turn, gun, session, reading)
-    elif has_fault(gun):
-        _fail_start(turn, gun, session, Result.FAULT, f"gun {gun.number}: {fault_names(reading)}")
-    elif not reading.plugged:
-        _fail_start(turn, gun, session, Result.NOT_PLUGGED, f"the car at gun {gun.number} was unplugged")
-    elif turn.now.mono_ms >= gun.deadline_ms:
-        _fail_start(turn, gun, session, Result.START_TIMEOUT, f"no current within {turn.config.start_timeout_s} s")
-    elif not gun.start_sent and not _has_heard(session, reading):
-        _send_start(turn, gun)  # a restart came between the accepted start and its writing
+def _polled(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
+    """A poll during a charge. One from before a stop was ordered says nothing: a start may have reached the board after
+    it."""
+    if session.phase is Phase.STOPPING and reading.at_ms < gun.stop_ordered_ms:
+        return
+    if session.phase is not Phase.STARTING:
+        gun, session = _billed(turn, gun, session, reading)
+    run(POLLED, Case(turn, gun, session, reading))
 
 
 def _is_ours(session: Session, reading: GunReading) -> bool:
@@ -181,7 +178,8 @@ def _has_heard(session: Session, reading: GunReading) -> bool:
     return reading.state in FLOWING if reading.order is None else _is_ours(session, reading)
 
 
-def _current_flows(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
+def _current_flows(case: Case) -> None:
+    turn, gun, session, reading = case.turn, case.gun, case.session, case.polled
     request = session.start_request
     session = replace(session, phase=Phase.CHARGING, start_request=None)
     gun = turn.put(replace(gun, session=session))
@@ -190,18 +188,6 @@ def _current_flows(turn: Turn, gun: Gun, session: Session, reading: GunReading) 
     if request is not None:
         turn.reply(request, Result.OK, charge_reply(turn, gun))
     follow_meter(turn, gun, session, reading)
-
-
-def _while_charging(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
-    gun, session = _billed(turn, gun, session, reading)
-    if reading.state not in (BoardState.CHARGING, BoardState.STOPPING):
-        _end(turn, gun, session, _reason_given_by(reading))
-    elif not _is_ours(session, reading):
-        _end(turn, gun, session, StopReason.POWER_LOST)
-    elif is_cap_near(turn, gun, session, reading):
-        _begin_stop(turn, gun, session, StopReason.AMOUNT_REACHED)
-    else:
-        note_process(turn, gun, session, reading)
 
 
 def _billed(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> tuple[Gun, Session]:
@@ -221,38 +207,13 @@ def _reason_given_by(reading: GunReading) -> StopReason:
     return StopReason.FAULT if reading.faults or reading.state is BoardState.FAULT else StopReason.POWER_LOST
 
 
-def _while_stopping(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> None:
-    """A reading from before the stop was ordered says nothing: a start may have reached the board after it."""
-    if reading.at_ms < gun.stop_ordered_ms:
-        return
-    gun, session = _billed(turn, gun, session, reading)
-    if reading.state not in FLOWING or not _is_ours(session, reading):
-        _end(turn, gun, session, session.stop_reason or _reason_given_by(reading))
-    else:
-        _press_stop(turn, gun, session)
-
-
-_PHASES: dict[Phase, Callable[[Turn, Gun, Session, GunReading], None]] = {
-    Phase.STARTING: _while_starting,
-    Phase.CHARGING: _while_charging,
-    Phase.STOPPING: _while_stopping,
-}
-
-
 # ---- time, and a board that does not do as told ----
 
 
 def time_passed(turn: Turn, gun: Gun) -> None:
     """What happens to a gun's charge without any reading."""
-    session = gun.session
-    if session is None:
-        return
-    if gun.silent and turn.now.mono_ms - gun.silent_since_ms >= turn.config.silence_limit_s * 1000:
-        _lose(turn, gun, session)
-    elif session.phase is Phase.STARTING and turn.now.mono_ms >= gun.deadline_ms:
-        _fail_start(turn, gun, session, Result.START_TIMEOUT, f"no current within {turn.config.start_timeout_s} s")
-    elif session.phase is Phase.STOPPING:
-        _press_stop(turn, gun, session)
+    if gun.session is not None:
+        run(TIMED, Case(turn, gun, gun.session))
 
 
 def silenced(turn: Turn, number: int) -> None:
@@ -366,3 +327,107 @@ def _forget(turn: Turn, gun: Gun, session: Session, result: Result, reason: Stop
         replace(gun, session=None, start_sent=False, retry_ms=0, ended_plugged=plugged, ledger=None,
                 ledger_mono_ms=None, doubtful=None, stop_latency_ms=latency_ms)
     )  # fmt: skip
+
+
+# ---- the table ----
+
+
+def _flows_for_us(case: Case) -> bool:
+    return case.polled.state is BoardState.CHARGING and _is_ours(case.session, case.polled)
+
+
+def _is_over(case: Case) -> bool:
+    """No current of this charge: none at all, or another order's."""
+    return case.polled.state not in FLOWING or not _is_ours(case.session, case.polled)
+
+
+def _has_run_out(case: Case) -> bool:
+    """The board has ended the charge, or has begun anew after it lost its power."""
+    return _is_over(case) or case.polled.state is BoardState.STARTING
+
+
+def _is_late(case: Case) -> bool:
+    return case.turn.now.mono_ms >= case.gun.deadline_ms
+
+
+def _is_lost(case: Case) -> bool:
+    silent_ms = case.turn.now.mono_ms - case.gun.silent_since_ms
+    return case.gun.silent and silent_ms >= case.turn.config.silence_limit_s * 1000
+
+
+def _is_unwritten(case: Case) -> bool:
+    return not case.gun.start_sent and not _has_heard(case.session, case.polled)
+
+
+def _always(_case: Case) -> bool:
+    return True
+
+
+def _fail_for_fault(case: Case) -> None:
+    text = f"gun {case.gun.number}: {fault_names(case.polled)}"
+    _fail_start(case.turn, case.gun, case.session, Result.FAULT, text)
+
+
+def _fail_for_plug(case: Case) -> None:
+    text = f"the car at gun {case.gun.number} was unplugged"
+    _fail_start(case.turn, case.gun, case.session, Result.NOT_PLUGGED, text)
+
+
+def _fail_for_time(case: Case) -> None:
+    text = f"no current within {case.turn.config.start_timeout_s} s"
+    _fail_start(case.turn, case.gun, case.session, Result.START_TIMEOUT, text)
+
+
+def _end_by_board(case: Case) -> None:
+    is_ours = case.polled.state not in FLOWING or _is_ours(case.session, case.polled)
+    reason = _reason_given_by(case.polled) if is_ours else StopReason.POWER_LOST
+    _end(case.turn, case.gun, case.session, reason)
+
+
+def _end_as_ordered(case: Case) -> None:
+    _end(case.turn, case.gun, case.session, case.session.stop_reason or _reason_given_by(case.polled))
+
+
+def _stop_at_cap(case: Case) -> None:
+    _begin_stop(case.turn, case.gun, case.session, StopReason.AMOUNT_REACHED)
+
+
+def _go_on(case: Case) -> None:
+    note_process(case.turn, case.gun, case.session, case.polled)
+
+
+STARTING, CHARGING, STOPPING = Phase.STARTING, Phase.CHARGING, Phase.STOPPING
+RESTING = tuple(dict.fromkeys(rest.status for rest in RESTS))
+OVER = tuple(status for status in RESTING if status is not GunStatus.PLUGGED)  # a plug that still sits shows ENDED
+
+POLLED = (
+    Row(STARTING, "current flows for the order", _flows_for_us, _current_flows, (GunStatus.CHARGING,)),
+    Row(STARTING, "the board has a fault", lambda case: has_fault(case.gun), _fail_for_fault, OVER),
+    Row(STARTING, "the plug is out", lambda case: not case.polled.plugged, _fail_for_plug, OVER),
+    Row(STARTING, "start_timeout is over", _is_late, _fail_for_time, OVER),
+    Row(STARTING, "a restart came before the start was written", _is_unwritten,
+        lambda case: _send_start(case.turn, case.gun), (GunStatus.STARTING,)),
+    Row(CHARGING, "the board has ended the charge", _has_run_out, _end_by_board, OVER),
+    Row(CHARGING, "the cap is near", lambda case: is_cap_near(case.turn, case.gun, case.session, case.polled),
+        _stop_at_cap, (GunStatus.STOPPING,)),
+    Row(CHARGING, "current flows", _always, _go_on, (GunStatus.CHARGING,)),
+    Row(STOPPING, "no current any more", _is_over, _end_as_ordered, OVER),
+    Row(STOPPING, "current still flows", _always,
+        lambda case: _press_stop(case.turn, case.gun, case.session), (GunStatus.STOPPING,)),
+)  # fmt: skip
+
+ORDERED = (
+    Order((GunStatus.PLUGGED, GunStatus.ENDED, GunStatus.RESERVED), "101 starts it", (GunStatus.STARTING,)),
+    Order(RESTING, "a card or the button starts it, as 106 allows", (GunStatus.STARTING, GunStatus.CHARGING)),
+    Order(RESTING, "a card or the button starts it against 106", (GunStatus.STOPPING,)),
+    Order((GunStatus.STARTING, GunStatus.CHARGING), "101 stops it", (GunStatus.STOPPING,)),
+    Order((GunStatus.STARTING,), "the start could not be written", OVER),
+)
+
+TIMED = (
+    *(Row(phase, "the board was silent for silence_limit", _is_lost,
+          lambda case: _lose(case.turn, case.gun, case.session), OVER) for phase in Phase),
+    Row(STARTING, "start_timeout is over", _is_late, _fail_for_time, OVER),
+    Row(STOPPING, "a stop that did not take is due again", _always,
+        lambda case: _press_stop(case.turn, case.gun, case.session), (GunStatus.STOPPING,)),
+)  # fmt: skip
