@@ -1,5 +1,6 @@
 """The Unix socket that ``pile-agent status`` and ``watch`` ask: one line in, JSON lines out."""
 
+import errno
 import json
 import os
 import select
@@ -34,6 +35,7 @@ class ControlServer:
         self._snapshot = snapshot
         self._clients: dict[int, _Client] = {}
         self._server = _listening(path)
+        self._inode = path.stat().st_ino
         poller.register(self._server.fileno(), select.EPOLLIN, self._accept)
 
     def push(self) -> None:
@@ -49,7 +51,8 @@ class ControlServer:
             self._drop(client)
         self._poller.unregister(self._server.fileno())
         self._server.close()
-        self._path.unlink(missing_ok=True)
+        if self._path.exists() and self._path.stat().st_ino == self._inode:  # and not another agent's by now
+            self._path.unlink()
 
     def _accept(self, _events: int) -> None:
         try:
@@ -104,12 +107,19 @@ class ControlServer:
             client.sock.close()
 
 
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def _listening(path: Path) -> socket.socket:
     """A listening socket at ``path``. Raises ``OSError`` naming it."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        if path.is_socket():  # left by a killed agent; a living one holds the journal's lock
-            path.unlink()
+        if path.is_socket():
+            if _is_answered(path):
+                raise OSError(errno.EADDRINUSE, "another agent answers here")
+            path.unlink()  # left by one that was killed
         server.bind(str(path))
         os.chmod(path, 0o660)
         server.listen(CLIENTS_MOST)

@@ -57,7 +57,8 @@ class Desk:
         self._journal = journal
         self._bus = bus
         self._undone: deque[Event] = deque(maxlen=UNDONE_MOST)
-        self._can_store = True
+        self.storage_fault = ""  # why nothing can be written down, if so
+        self._stored = state  # what the journal has; the state may be ahead of it while the disk is full
         self._link: Uplink
         self._outbox: Outbox
 
@@ -144,12 +145,19 @@ class Desk:
         try:
             messages = self._commit(event, state, actions, new_line)
         except JournalError:
-            for action in actions:
-                if isinstance(action, StopGun):  # current must come off also while nothing can be written down
-                    self._perform(action)
+            self._go_on_unstored(event, state, actions)
             raise
-        self.state = state
+        self.state = self._stored = state
         return actions, messages
+
+    def _go_on_unstored(self, event: Event, state: PileState, actions: tuple[Action, ...]) -> None:
+        """Nothing can be written down. Current must come off all the same, and what the boards report is believed, as
+        long as no record or reply is due for it: the parts it changes are written with the next turn that can be."""
+        for action in actions:
+            if isinstance(action, StopGun):
+                self._perform(action)
+        if isinstance(event, COMES_AGAIN) and not _kept(actions):
+            self.state = state
 
     def _carry_out(self, actions: tuple[Action, ...], messages: int) -> None:
         for action in actions:
@@ -159,8 +167,8 @@ class Desk:
 
     def _commit(self, event: Event, state: PileState, actions: tuple[Action, ...], new_line: bytes | None) -> int:
         """The turn's effect and its replies on disk, together; returns how many messages it put into the outbox."""
-        parts = changed_parts(self.state, state)
-        kept = [action for action in actions if isinstance(action, Kept) and _is_durable(action)]
+        parts = changed_parts(self._stored, state)
+        kept = _kept(actions)
         if not parts and not kept and new_line is None:
             return 0
         wall_ms = now().wall_ms
@@ -173,7 +181,7 @@ class Desk:
                 self._journal.put(name, part)
             for action in kept:
                 self._keep(action, wall_ms, is_first=not isinstance(event, Repeated))
-        self._can_store = True
+        self.storage_fault = ""
         return sum(not isinstance(action, Conclude) for action in kept)
 
     def _keep(self, action: Kept, wall_ms: int, is_first: bool) -> None:
@@ -217,7 +225,8 @@ class Desk:
                     self._link.report(*self.line(command, NOT_ASKED, outcome))
             case Reply(request, result, outcome):
                 self.counters[result.name.lower()] += 1
-                log.info("command %d at %s answered %s", request.command, request.timestamp, outcome)
+                level = logging.DEBUG if self._is_common(result) else logging.INFO
+                log.log(level, "command %d at %s answered %s", request.command, request.timestamp, outcome)
             case RebootHost():
                 self._reboot_host()
             case TryServer(server):
@@ -238,12 +247,17 @@ class Desk:
         except OSError as error:
             log.error("the Linux board could not be restarted: %s", error)
 
+    def _is_common(self, result: Result) -> bool:
+        """Rubbish and repetitions are said the 1st, 2nd, 4th, 8th … time: a flood of them must not fill the log."""
+        count = self.counters[result.name.lower()]
+        return result in (Result.MALFORMED, Result.NOT_SUPPORTED, Result.DUPLICATE) and count & (count - 1) != 0
+
     def _not_stored(self, error: JournalError) -> None:
         """Said once, until something could be stored again."""
         self.counters["not stored"] += 1
-        if self._can_store:
+        if not self.storage_fault:
             log.error("%s", error)
-        self._can_store = False
+        self.storage_fault = str(error)
 
     def _drop(self, why: str, payload: bytes) -> None:
         """Not for this pile: counted, and said once."""
@@ -269,5 +283,7 @@ def _outcome_of(first: FirstOutcome) -> str:
     return f"{first.result},{first.body}" if first.body else str(first.result)
 
 
-def _is_durable(action: Kept) -> bool:
-    return not isinstance(action, Report) or action.durable
+def _kept(actions: tuple[Action, ...]) -> list[Kept]:
+    """What of a turn's actions is written down."""
+    kept = (action for action in actions if isinstance(action, Kept))
+    return [action for action in kept if not isinstance(action, Report) or action.durable]

@@ -61,7 +61,7 @@ class Agent:
     def run(self) -> None:
         """Work until ``stop``."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._poller.post(self.stop))
+            signal.signal(number, lambda caught, _frame: self._poller.post(partial(self._told_to_stop, caught)))
         for notice in self._journal.notices:
             log.error("%s", notice)
         self._desk.happened(Resumed())
@@ -80,6 +80,10 @@ class Agent:
 
     def stop(self) -> None:
         self._is_stopping = True
+
+    def _told_to_stop(self, number: int) -> None:
+        log.info("ends by %s", signal.Signals(number).name)
+        self.stop()
 
     def _turn(self) -> None:
         now = time.monotonic()

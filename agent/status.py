@@ -25,6 +25,7 @@ def snapshot(
         "clock_trusted": time_now.trusted,
         "link": asdict(link),
         "outbox": outbox_waiting,
+        "journal": desk.storage_fault,
         "messages": dict(desk.counters),
         "guns": [_gun(gun, time_now.mono_ms) for gun in state.guns.values()],
         "lines": lines,

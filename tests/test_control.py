@@ -165,3 +165,24 @@ class turning:  # noqa: N801 - used as a word
     def __exit__(self, *_: object) -> None:
         self._is_over = True
         self._thread.join()
+
+
+def test_a_socket_that_another_agent_answers_is_left_to_it(tmp_path: Path) -> None:
+    """Two agents on two journals, but by mistake with one socket: the first keeps it."""
+    path = tmp_path / "control.sock"
+    first = ControlServer(path, Poller(), dict)
+    with pytest.raises(OSError, match="another agent answers here"):
+        ControlServer(path, Poller(), dict)
+    assert path.is_socket()
+    first.close()
+    assert not path.exists()
+
+
+def test_a_socket_that_has_become_anothers_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    first = ControlServer(path, Poller(), dict)
+    path.unlink()
+    second = ControlServer(path, Poller(), dict)
+    first.close()
+    assert path.is_socket()
+    second.close()

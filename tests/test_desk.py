@@ -19,7 +19,7 @@ from agent.pile.board import DeviceVersion
 from agent.pile.core import HANDLERS
 from agent.pile.events import JobDone, LinkChanged, Resumed, Silenced, Ticked, VersionsRead
 from agent.pile.state import Phase, Settings
-from agent.protocol.results import Result
+from agent.protocol.results import Result, StopReason
 
 TIME = str(WALL_MS)
 START = f"1,{PILE},1,ACC,1000,0,0,A1"
@@ -154,6 +154,21 @@ def test_the_cap_is_held_although_nothing_can_be_written_down(office: Office) ->
     assert office.bus.orders[-1] == StopGun(1)
 
 
+def test_what_the_board_reports_is_believed_while_nothing_can_be_written_down(office: Office) -> None:
+    """The state goes ahead of the journal; what changed is written with the first turn that can be."""
+    office.charge()
+    office.forbid_writing()
+    office.measured("charging", "A1", used_wh=CAP_WH)
+    session = office.desk.state.guns[1].session
+    assert session is not None
+    assert (session.phase, session.stop_reason) == (Phase.STOPPING, StopReason.AMOUNT_REACHED)
+    assert "readonly database" in office.desk.storage_fault
+    office.allow_writing()
+    office.measured("ended", "A1", used_wh=CAP_WH)
+    assert office.desk.storage_fault == ""
+    assert office.replies[-1].startswith("101,0,0,1,A1,6,4")  # told unasked: the amount was reached
+
+
 def test_what_could_not_be_stored_is_done_when_it_can(office: Office) -> None:
     office.measured()
     assert office.start()
@@ -177,6 +192,18 @@ def test_a_reading_that_could_not_be_stored_is_not_kept(office: Office) -> None:
     office.allow_writing()
     office.measured("charging", "A1")  # had the old one been kept, it would end the charge now
     assert office.desk.state.guns[1].session is not None
+
+
+# ---- a flood
+
+
+def test_rubbish_is_said_at_each_doubling(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(100):
+        assert office.command(107, f"x{number},40")
+    answered = [record.message for record in caplog.records if "answered 10" in record.message]
+    assert len(answered) == 7  # the 1st, 2nd, 4th … 64th
+    assert len(office.replies) == 100
 
 
 # ---- once

@@ -14,6 +14,7 @@ from agent.protocol.codec import Codec, Reply
 from agent.protocol.commands import COMMANDS, RecordsSummary
 from agent.protocol.fields import InnerPile, Repeat, Text, TextChoice, fields_of
 from agent.protocol.jsonform import encode_json, reply_to_json
+from agent.protocol.results import Result
 from cext.message import MessageError
 
 
@@ -49,7 +50,10 @@ def _field(number: int, text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise MessageError(10, text, None, "FIELD=VALUE")
-    kind = fields_of(COMMANDS[number].data).get(name) if number in COMMANDS else None
+    kinds = fields_of(COMMANDS[number].data) if number in COMMANDS else {}
+    if kinds and name not in kinds:
+        raise MessageError(Result.MALFORMED, name, None, f"one of {', '.join(kinds)}")
+    kind = kinds.get(name)
     if isinstance(kind, Text | TextChoice | InnerPile):
         return name, value
     try:

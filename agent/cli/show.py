@@ -75,6 +75,7 @@ def readable(snapshot: dict[str, Any]) -> list[str]:
         f"pile {snapshot['pile']}, version {snapshot['version']}, up {snapshot['uptime_s']} s",
         f"broker {link['broker']}: {state}; {snapshot['outbox']} messages wait",
         f"messages: {messages}",
+        *([f"nothing can be stored: {snapshot['journal']}"] if snapshot["journal"] else []),
         *_settings(snapshot),
         *(line for gun in snapshot["guns"] for line in _gun(gun)),
         *(line for one in snapshot["lines"] for line in _line(one)),
