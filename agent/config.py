@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent.config_keys import BY_NAME, REQUIRED, Key, Section
+from agent.config_keys import BY_NAME, REQUIRED, ConfigError, Key, Section
 from agent.journal import Retention
 from agent.link.config import LinkConfig, ServerTiming, TlsConfig
 from agent.pile.money import Price
@@ -21,14 +21,6 @@ from agent.version import VERSION
 
 CURRENT_MAX_DA = 65535  # where no device says otherwise
 SOCKET_PATH_MAX = 107  # sun_path of unix(7), less its closing zero
-
-
-class ConfigError(Exception):
-    """A configuration that can't be used. ``faults``: every reason, each naming key, value and what was expected."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ OFFSET = Form(UTC_OFFSET, "+HH:MM or -HH:MM")
 FILE = Form(r"[^\x00]+", "the path of a file")
 
 
+class ConfigError(Exception):
+    """A configuration that can't be used. ``faults``: every reason, each naming key, value and what was expected."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
 @dataclass(frozen=True)
 class Key:
     """One key: what it may hold, its default, and its line in the example file."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.config import ConfigError, load_config
-from agent.config_keys import REQUIRED, SECTIONS, Key, Section
+from agent.config import load_config
+from agent.config_keys import REQUIRED, SECTIONS, ConfigError, Key, Section
 from agent.config_page import render
 from agent.link.config import TlsConfig
 from agent.pile.money import Price

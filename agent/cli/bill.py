@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from agent.cli.exits import CONFIG, FAILED, OK
-from agent.config import ConfigError, load_config
+from agent.cli.exits import FAILED, OK
+from agent.config import load_config
 from agent.journal import JournalError, Records, Wanted, reading
 from agent.pile.money import amount_fen
 from agent.protocol.codec import Codec
@@ -19,11 +19,7 @@ from agent.protocol.results import RecordType
 
 def bill(path: Path, order: str, as_json: bool) -> int:
     """Print the bill of ``order``; the exit code says whether it adds up."""
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
+    config = load_config(path)
     try:
         record = _record_of(config.journal, Codec(config.utc_offset_s), order)
     except JournalError as error:

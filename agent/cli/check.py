@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from agent.cli.exits import CONFIG, OK
-from agent.config import Config, ConfigError, load_config
+from agent.config import Config, load_config
+from agent.config_keys import ConfigError
 
 
 def check(path: Path) -> int:

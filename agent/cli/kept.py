@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from agent.cli.exits import CONFIG, FAILED, OK
-from agent.config import Config, ConfigError, load_config
+from agent.cli.exits import FAILED, OK
+from agent.config import Config, load_config
 from agent.journal import JournalError, reading, stored_value
 from agent.pile.money import Price
 from agent.pile.parameters import PUBLIC_FREE, Reservation, Site
@@ -20,11 +20,7 @@ from agent.protocol.rules import clock
 
 def kept(path: Path, what: str, as_json: bool) -> int:
     """Print the tariffs or the reservations; the exit code."""
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
+    config = load_config(path)
     try:
         found = _tariffs(config) if what == "tariff" else _reservations(config)
     except JournalError as error:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from agent.cli.exits import FAILED, INTERRUPTED
+from agent.cli.exits import CONFIG, FAILED, INTERRUPTED
+from agent.config_keys import ConfigError
 from agent.version import VERSION
 
 DEFAULT_CONFIG = Path("/etc/pile-agent/pile.toml")
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work: Callable[[argparse.Namespace], int] = options.work
     try:
         return work(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return CONFIG
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone; at exit Python would try once more to write to them

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
-from agent.cli.exits import CONFIG, FAILED, OK
-from agent.config import ConfigError, load_config
+from agent.cli.exits import FAILED, OK
+from agent.config import load_config
 from agent.journal import JournalError, Records, StoredRecord, Wanted, reading
 from agent.protocol.codec import Codec
 from agent.protocol.commands import RECORDS, STOP_REASONS, AlarmRecord, ChargingRecord, EventRecord, ProcessRecord
@@ -69,11 +69,7 @@ class Row:
 
 def records(path: Path, asked: Asked) -> int:
     """Print what is asked for; the exit code."""
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
+    config = load_config(path)
     zone = timezone(timedelta(seconds=config.utc_offset_s))
     codec = Codec(config.utc_offset_s)
     try:

@@ -1,12 +1,11 @@
 """``pile-agent run``: from a configuration file to a running agent, and to an exit code."""
 
 import logging
-import sys
 from pathlib import Path
 
 from agent import logs
-from agent.cli.exits import CONFIG, FAILED, OK
-from agent.config import ConfigError, load_config
+from agent.cli.exits import FAILED, OK
+from agent.config import load_config
 from agent.journal import JournalError
 from agent.loop import Agent
 
@@ -15,11 +14,7 @@ log = logging.getLogger(__name__)
 
 def run(path: Path) -> int:
     """Run until a signal; what keeps the agent from running is said in one line."""
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
+    config = load_config(path)
     logs.set_up(config.log_level)
     try:
         Agent(config).run()

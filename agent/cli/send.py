@@ -7,9 +7,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from agent.cli.exits import CONFIG, FAILED, OK, USAGE
+from agent.cli.exits import FAILED, OK, USAGE
 from agent.cli.platform_client import READY_S, PlatformClient, PlatformError
-from agent.config import Config, ConfigError, load_config
+from agent.config import Config, load_config
 from agent.protocol.codec import Codec, Reply
 from agent.protocol.commands import COMMANDS, RecordsSummary
 from agent.protocol.fields import InnerPile, Repeat, Text, TextChoice, fields_of
@@ -20,11 +20,7 @@ from cext.message import MessageError
 
 def send(path: Path, number: int, fields: list[str], timestamp: int | None, timeout_s: float) -> int:
     """Exit code 0 when the final reply is a good one."""
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
+    config = load_config(path)
     codec = Codec(config.utc_offset_s)
     timestamp = timestamp if timestamp is not None else time.time_ns() // 1_000_000
     try:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.cli.exits import CONFIG, FAILED, OK
-from agent.config import ConfigError, load_config
+from agent.cli.exits import FAILED, OK
+from agent.config import load_config
 from agent.protocol.commands import OPERATIONS
 
 CLEAR = "\x1b[H\x1b[2J"
@@ -17,11 +17,7 @@ ANSWER_S = 5.0  # a watched agent speaks each second
 
 def show(path: Path, request: str, as_json: bool) -> int:
     """Print one snapshot (``status``), or one after another (``watch``) until the agent ends."""
-    try:
-        address = load_config(path).socket
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG
+    address = load_config(path).socket
     try:
         for line in ask(address, request):
             _print(line, as_json, clear=request == "watch" and sys.stdout.isatty())

@@ -148,12 +148,6 @@ class Journal:
         ((size,),) = self._database.rows("count the outbox", "SELECT count(*) FROM outbox")
         return int(size)
 
-    def outbox_oldest_ms(self) -> int | None:
-        """When the oldest undelivered message was enqueued (epoch ms); ``None`` if all are delivered."""
-        sql = "SELECT at_ms FROM outbox ORDER BY id LIMIT 1"
-        rows = self._database.rows("read the outbox", sql)
-        return int(rows[0][0]) if rows else None
-
     # State
 
     def put(self, key: str, value: JsonValue) -> None:
