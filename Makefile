@@ -47,6 +47,7 @@ docs: build
 	@$(BIN)/python -m agent.protocol.page > docs/protocol.md
 	@$(BIN)/python -m agent.power.registers_page > docs/registers.md
 	@$(BIN)/python -m agent.states_page > docs/states.md
+	@$(BIN)/python -m agent.updates_page > docs/updates.md
 	@$(BIN)/python -m agent.config_page > systemd/pile.toml.example
 
 bench: build

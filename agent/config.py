@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.bridge import FirmwareConfig
 from agent.config_keys import BY_NAME, REQUIRED, ConfigError, Key, Section
 from agent.journal import Retention
 from agent.link.config import LinkConfig, ServerTiming, TlsConfig
@@ -40,6 +41,7 @@ class Config:
     log_level: str
     retention: Mapping[int, Retention]  # by record type
     replay_per_s: int
+    firmware: FirmwareConfig | None  # None: 113 and 114 are not supported
 
     @property
     def journal(self) -> Path:
@@ -66,23 +68,28 @@ class _Reader:
         self._faults: list[str] = []
 
     def config(self) -> Config:
-        self._refuse_unknown(self._tree, ("pile", "broker", "line", "charging", "records"), "")
+        self._refuse_unknown(self._tree, ("pile", "broker", "line", "charging", "records", "firmware"), "")
         pile = self._table("pile", self._tree)
         broker = self._table("broker", self._tree, ("tls",))
         charging = self._table("charging", self._tree)
         records = self._table("records", self._tree)
+        firmware = self._table("firmware", self._tree)
         faults_before = len(self._faults)
         lines = tuple(self._lines())
         if len(self._faults) == faults_before:
             self._check_together(lines)
         link = self._link(pile, broker)
         self._check_paths(pile)
-        if not all(isinstance(word, str) for word in pile["reboot_command"]):
-            self._fault("pile", "reboot_command", pile["reboot_command"], "a list of texts")
+        self._check_texts("pile", "reboot_command", pile["reboot_command"])
+        self._check_firmware(firmware)
         if self._faults:
             raise ConfigError(self._faults)
         return Config(
-            pile=replace(_pile_config(pile, charging, lines), broker=Server(link.host, link.port)),
+            pile=replace(
+                _pile_config(pile, charging, lines),
+                broker=Server(link.host, link.port),
+                can_update=bool(firmware["install_dir"]),
+            ),
             link=link,
             servers=ServerTiming(broker["trial_timeout_s"], broker["fallback_s"]),
             lines=lines,
@@ -95,7 +102,20 @@ class _Reader:
             log_level=pile["log_level"],
             retention=_retention(records),
             replay_per_s=records["replay_per_s"],
+            firmware=_firmware_config(pile, firmware, lines) if firmware["install_dir"] else None,
         )
+
+    def _check_texts(self, where: str, name: str, values: list[Any]) -> None:
+        if not all(isinstance(one, str) for one in values):
+            self._fault(where, name, values, "a list of texts")
+
+    def _check_firmware(self, firmware: dict[str, Any]) -> None:
+        self._check_texts("firmware", "hardware", firmware["hardware"])
+        install_dir = firmware["install_dir"]
+        if install_dir and not (Path(install_dir) / "trust").is_dir():
+            self._fault("firmware", "install_dir", install_dir, "a directory with a folder named trust")
+        if firmware["ca_file"] and not Path(firmware["ca_file"]).is_file():
+            self._fault("firmware", "ca_file", firmware["ca_file"], "a file that exists")
 
     def _check_paths(self, pile: dict[str, Any]) -> None:
         if not Path(pile["data_dir"]).is_dir():
@@ -256,6 +276,20 @@ def _pile_config(pile: dict[str, Any], charging: dict[str, Any], lines: tuple[Li
         feed_period_s=min(line.watchdog_s for line in lines) // 3,
         version=VERSION,
         **seconds,
+    )
+
+
+def _firmware_config(pile: dict[str, Any], firmware: dict[str, Any], lines: tuple[LineConfig, ...]) -> FirmwareConfig:
+    """The pile answers to what the file says, and to the models of its power boards."""
+    models = [device.profile.model for line in lines for device in line.devices]
+    return FirmwareConfig(
+        folder=Path(pile["data_dir"]) / "firmware",
+        install_dir=Path(firmware["install_dir"]),
+        hardware=tuple(dict.fromkeys([*firmware["hardware"], *models])),
+        encoding=firmware["ftp_encoding"],
+        ca_file=firmware["ca_file"],
+        reserve_bytes=firmware["reserve_mib"] << 20,
+        deadline_s=firmware["deadline_h"] * 3600,
     )
 
 

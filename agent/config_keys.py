@@ -148,6 +148,14 @@ SECTIONS = (
         Key("alarm_days", int, 365, "alarms: for how many days", low=1, high=36_500),
         Key("replay_per_s", int, 20, "records sent a second after a 104", low=1, high=500),
     ), optional=True),
+    Section("firmware", "Upgrades by 113 and 114 (docs/operations/updates.md).", (
+        Key("install_dir", str, "", "where releases and trusted keys lie, written by the installer alone; empty: no upgrades", sample="/opt/pile-agent"),
+        Key("hardware", list, [], "names of this pile's hardware that an image may be signed for, beside its power boards' models"),
+        Key("ftp_encoding", str, "utf-8", "how paths are written on the FTP server", choices=("utf-8", "gbk")),
+        Key("ca_file", str, "", "authorities to trust on an ftps:// address; empty: the system's"),
+        Key("reserve_mib", int, 64, "disk space that an upgrade leaves for billing", low=1, high=65536),
+        Key("deadline_h", int, 4, "how long fetching a file may take", low=1, high=168),
+    ), optional=True),
 )  # fmt: skip
 
 BY_NAME = {section.name: section for section in SECTIONS}

@@ -5,16 +5,23 @@ import hashlib
 import logging
 import subprocess
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from agent.clock import now
+from agent.bridge import Bridge, address_fault
+from agent.clock import Clock
 from agent.config import Config
 from agent.journal import FirstOutcome, Journal, JournalError
 from agent.outbox import Outbox
 from agent.pile.actions import (
     Action,
     Conclude,
+    Firmware,
+    KeepLogin,
     Kept,
+    MarkStamps,
+    PutStampsRight,
     RebootHost,
     Record,
     Reply,
@@ -31,9 +38,11 @@ from agent.power.bus import Bus
 from agent.protocol.codec import NOT_ASKED, Codec
 from agent.protocol.records import record_outcome
 from agent.protocol.results import Result
+from agent.protocol.rules import epoch_ms
 from agent.secret import carries_secret, hashed, may_carry_secret, slow_digest
+from agent.stamps import Stamps
 from agent.uplink import Uplink
-from cext.message import MessageError, pile_of
+from cext.message import Message, MessageError, pile_of
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +51,16 @@ HEADER_SHOWN = 64
 UNDONE_MOST = 1000
 COMES_AGAIN = (Measured, Ticked, Replayed)  # events whose next one says it anew
 CONFIGURE = 106
+ANNOUNCE_UPGRADE = 113
 QUERY_RECORDS = 104  # a record nobody asked for goes out as its report
 
 
 class Desk:
     """Owns the pile's state. All methods run in the main thread."""
 
-    def __init__(self, config: Config, state: PileState, journal: Journal, bus: Bus) -> None:
+    def __init__(
+        self, config: Config, state: PileState, journal: Journal, bus: Bus, bridge: Bridge, clock: Clock
+    ) -> None:
         self.state = state
         self.counters: Counter[str] = Counter()
         self._config = config
@@ -56,6 +68,9 @@ class Desk:
         self._codec = Codec(config.utc_offset_s)
         self._journal = journal
         self._bus = bus
+        self._bridge = bridge
+        self.clock = clock
+        self._stamps = Stamps(journal, self._codec)
         self._undone: deque[Event] = deque(maxlen=UNDONE_MOST)
         self.storage_fault = ""  # why nothing can be written down, if so
         self._stored = state  # what the journal has; the state may be ahead of it while the disk is full
@@ -86,7 +101,8 @@ class Desk:
             self._carry_out(*self._settle(Repeated(event.request, _outcome_of(first)), None))
             return
         try:
-            settled = self._settle(self._without_password(event), payload)
+            event, password = self._without_password(event)
+            settled = self._settle(event, payload, password)
         except JournalError:
             raise
         except Exception:  # a bug: were the command not acknowledged, it would come again for ever
@@ -121,34 +137,55 @@ class Desk:
         except MessageError as error:
             request = Request(error.command or 0, error.timestamp_text, key)
             return Refused(request, Result(error.result), str(error))
+        self.clock.heard(epoch_ms(message.timestamp))
         request = Request(message.command, message.timestamp_text, key)
+        if message.command == ANNOUNCE_UPGRADE and (fault := address_fault(message.data.ftp_address)):
+            return Refused(request, Result.OUT_OF_RANGE, fault)
         if message.command != QUERY_RECORDS:
             return Commanded(message, request)
         extent = self._journal.records.extent(message.data.type)
         return Commanded(message, request, Stored(extent.count, extent.last))
 
-    def _without_password(self, event: Commanded | Refused) -> Commanded | Refused:
-        """A 106 with the hash of its password instead: the core and the journal never get to see it."""
-        if not isinstance(event, Commanded) or event.message.command != CONFIGURE:
-            return event
-        message, data = event.message, event.message.data
-        if not data.screen_password:
-            return event
-        data = data._replace(screen_password=hashed(data.screen_password))
-        line = self._codec.encode(message.ip, message.version, CONFIGURE, message.timestamp_text, message.pile, data)
-        return replace(event, message=self._codec.decode(line))
+    def _without_password(self, event: Commanded | Refused) -> tuple[Commanded | Refused, str]:
+        """The core and the journal never get to see a password: a 106 has its hash instead, a 113 nothing. The second
+        is the password of a 113, for the upgrade's login."""
+        if not isinstance(event, Commanded) or event.message.command not in (CONFIGURE, ANNOUNCE_UPGRADE):
+            return event, ""
+        data, password = event.message.data, ""
+        if event.message.command == ANNOUNCE_UPGRADE:
+            data, password = data._replace(ftp_password=""), data.ftp_password
+        elif data.screen_password:
+            data = data._replace(screen_password=hashed(data.screen_password))
+        return replace(event, message=self._with_data(event.message, data)), password
 
-    def _settle(self, event: Event, new_line: bytes | None) -> tuple[tuple[Action, ...], int]:
+    def _with_data(self, message: Message, data: Sequence[Any]) -> Message:
+        return self._codec.decode(
+            self._codec.encode(message.ip, message.version, message.command, message.timestamp_text, message.pile, data)
+        )
+
+    def _settle(self, event: Event, new_line: bytes | None, password: str = "") -> tuple[tuple[Action, ...], int]:
         """Let the core decide, and write down what changes: nothing, or all of it, has happened afterwards.
-        ``new_line``: the command's line when it is to be recorded. Returns what is left to do, and the messages due."""
-        state, actions = handle(self._config.pile, self.state, event, now())
+        ``new_line``: the command's line when it is to be recorded; ``password``: what it brought of an upgrade's login.
+        Returns what is left to do, and the messages due."""
+        state, actions = handle(self._config.pile, self.state, event, self.clock.now())
         try:
+            self._keep_login(actions, password)
             messages = self._commit(event, state, actions, new_line)
         except JournalError:
             self._go_on_unstored(event, state, actions)
             raise
         self.state = self._stored = state
         return actions, messages
+
+    def _keep_login(self, actions: tuple[Action, ...], password: str) -> None:
+        """Before the turn is durable: an upgrade that is ordered has its login. One that was never ordered is
+        overwritten by the next."""
+        for action in actions:
+            if isinstance(action, KeepLogin):
+                try:
+                    self._bridge.keep_login(action, password)
+                except OSError as error:
+                    raise JournalError(self._config.data_dir, "keep a login", error.strerror or str(error)) from error
 
     def _go_on_unstored(self, event: Event, state: PileState, actions: tuple[Action, ...]) -> None:
         """Nothing can be written down. Current must come off all the same, and what the boards report is believed, as
@@ -171,7 +208,7 @@ class Desk:
         kept = _kept(actions)
         if not parts and not kept and new_line is None:
             return 0
-        wall_ms = now().wall_ms
+        wall_ms = self.clock.now().wall_ms
         with self._journal.transaction():
             if new_line is not None:
                 assert isinstance(event, Commanded | Refused)
@@ -182,7 +219,7 @@ class Desk:
             for action in kept:
                 self._keep(action, wall_ms, is_first=not isinstance(event, Repeated))
         self.storage_fault = ""
-        return sum(not isinstance(action, Conclude) for action in kept)
+        return sum(isinstance(action, Record | Report | Reply) for action in kept)
 
     def _keep(self, action: Kept, wall_ms: int, is_first: bool) -> None:
         match action:
@@ -190,6 +227,10 @@ class Desk:
                 sequence = self._journal.records.add(record_type, at_ms, gun, order, body)
                 outcome = record_outcome(record_type, 1, 1, sequence, order, gun, at_ms, body)
                 self._outbox.enqueue(*self.line(QUERY_RECORDS, NOT_ASKED, outcome), wall_ms)
+            case MarkStamps():
+                self._stamps.mark()
+            case PutStampsRight(by_ms):
+                self._stamps.put_right(by_ms)
             case Conclude(request, result, outcome):
                 self._record_outcome(request, result, outcome)
             case Report(command, outcome):
@@ -208,7 +249,13 @@ class Desk:
         """Topic and line of an uplink message."""
         config = self._config
         line = self._codec.encode_reply(
-            config.ip, config.api_version, command, now().wall_ms, config.pile.pile, request_timestamp, outcome
+            config.ip,
+            config.api_version,
+            command,
+            self.clock.now().wall_ms,
+            config.pile.pile,
+            request_timestamp,
+            outcome,
         )
         return config.link.reply_topic, line
 
@@ -218,7 +265,7 @@ class Desk:
             case Record() as record:
                 if record.words:
                     log.log(record.severity, "%s", record.words)
-            case Conclude():
+            case Conclude() | MarkStamps() | PutStampsRight():
                 pass  # all of it is in the journal
             case Report(command, outcome, durable):
                 if not durable:
@@ -233,6 +280,8 @@ class Desk:
                 self._link.try_server(server)
             case UseServer(server):
                 self._link.use_server(server)
+            case order if isinstance(order, Firmware):
+                self._bridge.do(order)
             case order:
                 self._bus.do(order)
 

@@ -7,7 +7,8 @@ import signal
 import time
 from functools import partial
 
-from agent import clock
+from agent.bridge import Bridge
+from agent.clock import Clock
 from agent.config import Config
 from agent.control import ControlServer
 from agent.desk import Desk
@@ -16,9 +17,10 @@ from agent.link.link import LinkState
 from agent.notify import notify
 from agent.outbox import Outbox
 from agent.pile.durable import GUN_PREFIX, durable_keys, restore
-from agent.pile.events import Delivered, FromBoard, LinkChanged, Resumed, ServerTried, Ticked
+from agent.pile.events import Delivered, FromBoard, FromBridge, LinkChanged, Resumed, ServerTried, Ticked
 from agent.pile.parameters import Server
-from agent.pile.state import PileState
+from agent.pile.parts import from_json
+from agent.pile.state import KnownTime, PileState
 from agent.poller import Poller
 from agent.power.bus import Bus
 from agent.replay import Replayer
@@ -33,6 +35,10 @@ GOODBYE_S = 3.0
 FIRST_LOOK_S = 3.0
 
 
+class TrialFailedError(Exception):
+    """This release is on trial and does not work as the one before did."""
+
+
 class Agent:
     """One agent. ``run`` returns when ``stop`` was called (a signal) and raises what the process can't live with."""
 
@@ -41,9 +47,11 @@ class Agent:
         self._poller = Poller()
         self._failure: BaseException | None = None
         self._is_stopping = False
-        self._journal = Journal.open(config.journal, clock.now().wall_ms)
-        self._bus = Bus(config.lines, self._post_event, self._post_failure)
-        self._desk = Desk(config, self._restored_state(), self._journal, self._bus)
+        self._clock = Clock()
+        self._journal = Journal.open(config.journal, self._clock.now().wall_ms)
+        self._bus = Bus(config.lines, self._post_event, self._post_failure, self._clock)
+        self._bridge = Bridge(config.firmware, self._poller, self._firmware_said, self._restart)
+        self._desk = Desk(config, self._restored_state(), self._journal, self._bus, self._bridge, self._clock)
         callbacks = Callbacks(self._desk.message_came, self._row_delivered, self._link_changed, self._server_tried)
         self._link = Uplink(
             config.link, self._desk.state.server, config.servers, callbacks,
@@ -64,7 +72,7 @@ class Agent:
             signal.signal(number, lambda caught, _frame: self._poller.post(partial(self._told_to_stop, caught)))
         for notice in self._journal.notices:
             log.error("%s", notice)
-        self._desk.happened(Resumed())
+        self._desk.happened(Resumed(self._bridge.boot()))
         self._bus.start()
         notify("READY=1")
         log.info(
@@ -77,6 +85,12 @@ class Agent:
             self._close()
         if self._failure is not None:
             raise self._failure
+
+    def _restart(self, fault: str) -> None:
+        """End; whoever started the agent starts it again. A ``fault`` ends it as a failure."""
+        if fault:
+            self._failure = TrialFailedError(fault)
+        self.stop()
 
     def stop(self) -> None:
         self._is_stopping = True
@@ -106,6 +120,7 @@ class Agent:
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
         self._desk.happened(Ticked())
+        self._bridge.tick(now)
         timeout_s = float(self._desk.state.settings.report_timeout_s)
         self._link.delivery_timeout_s = min(self._config.link.delivery_timeout_s, timeout_s)
         with contextlib.suppress(JournalError):  # kept for the next tick; the desk says what is wrong with the journal
@@ -121,13 +136,14 @@ class Agent:
         """A step of it: the next follows with the next tick while there is more to forget."""
         self._next_prune = now + PRUNE_S
         with self._journal.transaction():
-            pruned = self._journal.prune(clock.now().wall_ms, self._config.retention)
+            pruned = self._journal.prune(self._clock.now().wall_ms, self._config.retention)
         if not pruned.is_done:
             self._next_prune = now
 
     def _close(self) -> None:
         notify("STOPPING=1")
         self._link.stop(GOODBYE_S)
+        self._bridge.stop()
         self._bus.stop()
         self._control.close()
         with contextlib.suppress(JournalError):
@@ -148,6 +164,9 @@ class Agent:
 
         self._poller.post(fail)
 
+    def _firmware_said(self, event: FromBridge) -> None:
+        self._desk.happened(event)
+
     def _row_delivered(self, row_id: int) -> None:
         if row_id > 0:
             self._outbox.delivered(row_id)
@@ -164,7 +183,8 @@ class Agent:
 
     def _restored_state(self) -> PileState:
         parts = {key: self._journal.get(key) for key in durable_keys()} | dict(self._journal.items(GUN_PREFIX))
-        return restore(self._config.pile, parts, clock.now())
+        self._clock.recall(from_json(KnownTime, parts["time"]))
+        return restore(self._config.pile, parts, self._clock.now())
 
     def _snapshot(self) -> dict[str, object]:
         return snapshot(self._config, self._desk, self._link.state, self._outbox.waiting, self._bus.status())

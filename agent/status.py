@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 
-from agent.clock import now
 from agent.config import Config
 from agent.desk import Desk
 from agent.link.link import LinkState
 from agent.pile.board import GunReading
+from agent.pile.firmware import Upgrade
 from agent.pile.parameters import Parameters
 from agent.pile.state import Gun, Session
 from agent.pile.status import status_of
@@ -16,13 +16,14 @@ def snapshot(
     config: Config, desk: Desk, link: LinkState, outbox_waiting: int, lines: list[dict[str, object]]
 ) -> dict[str, object]:
     """Everything, from the pile's number down to each gun's last reading."""
-    time_now = now()
+    time_now = desk.clock.now()
     state = desk.state
     return {
         "pile": config.pile.pile,
         "version": config.pile.version,
         "uptime_s": (time_now.mono_ms - state.started_ms) // 1000,
         "clock_trusted": time_now.trusted,
+        "clock_estimated": time_now.is_estimate,
         "link": asdict(link),
         "outbox": outbox_waiting,
         "journal": desk.storage_fault,
@@ -33,6 +34,7 @@ def snapshot(
         "parameters": _parameters(state.parameters) if state.parameters is not None else None,
         "reservations": [asdict(one) for one in state.reservations],
         "is_configuring": state.configuring is not None,
+        "upgrade": _upgrade(state.upgrade, state.upgrade_percent) if state.upgrade is not None else None,
     }
 
 
@@ -41,6 +43,17 @@ def _parameters(parameters: Parameters) -> dict[str, object]:
     values = asdict(parameters)
     del values["screen_login"]
     return values
+
+
+def _upgrade(upgrade: Upgrade, percent: int) -> dict[str, object]:
+    return {
+        "record_id": upgrade.ticket.record_id,
+        "version": upgrade.version,
+        "kind": upgrade.image.kind.value if upgrade.image is not None else None,
+        "stage": upgrade.stage.value,
+        "percent": percent,
+        "text": upgrade.text,
+    }
 
 
 def _gun(gun: Gun, mono_ms: int) -> dict[str, object]:

@@ -1,7 +1,19 @@
-"""``make bench``: every measurement beside its peers, one after another. Nothing is asserted: machines are noisy."""
+"""``make bench``: one measurement after another, each with what it is. Nothing is asserted: machines are noisy."""
 
-from bench import codec, records, rtu
+from inspect import cleandoc
+from types import ModuleType
 
-for part in (codec, rtu, records):
-    print(f"\n== {(part.__doc__ or '').splitlines()[0]}\n", flush=True)
+from bench import codec, fetch, flashing, records, recovery, rtu
+
+LONGER = ("python -m bench.restart", "python -m bench.flash --minutes 4")
+
+
+def run(part: ModuleType) -> None:
+    title, _, more = cleandoc(part.__doc__ or "").partition("\n\n")
+    print(f"\n== {title}\n{more}\n", flush=True)
     part.main()
+
+
+for part in (codec, rtu, flashing, fetch, records, recovery):
+    run(part)
+print("\n== Not run here, for they take minutes:\n" + "\n".join(LONGER))

@@ -370,7 +370,7 @@ def table(title: str, line: bytes, all_peers: list[Peer | str], job: str, bad: l
         assert got == wanted, f"{peer.name} reads {got}, not {wanted}"
     times = rounds(parsers, line)
     print(f"\n{title} ({len(line)} bytes)")
-    print(f"  {'':20}{'median':>12}{'ratio to ours (quartiles)':>30}{'bad lines refused':>20}")
+    print(f"  {'':20}{'median':>12}{'times ours (quartiles)':>30}{'bad lines refused':>20}")
     for peer, parse, taken in zip(present, parsers, times, strict=True):
         low, middle, high = statistics.quantiles([theirs / ours for theirs, ours in zip(taken, times[0], strict=True)])
         ratio = f"{middle:.1f} ({low:.1f}-{high:.1f})"
@@ -382,7 +382,7 @@ def table(title: str, line: bytes, all_peers: list[Peer | str], job: str, bad: l
 
 
 def growth() -> None:
-    print("\n110 by number of periods")
+    print("\n110 by number of periods, ours")
     decode = Codec().decode
     for periods in (1, 6, 12, 48, 240, 1440):
         taken = statistics.median(rounds([decode], tariff(periods))[0])
@@ -390,7 +390,7 @@ def growth() -> None:
 
 
 def not_mine() -> None:
-    print("\n'not mine', by the header peek alone")
+    print("\nanother pile's line told by its header alone, by its length, ours")
     for size in (99, 1024, 65536):
         line = START + b"x" * (size - len(START))
         taken = statistics.median(rounds([lambda line: pile_of(line) == b"0000000001"], line)[0])

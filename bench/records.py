@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from agent.clock import Clock
 from agent.config import load_config
 from agent.desk import Desk
 from agent.journal import Journal, Retention, Wanted
@@ -63,7 +64,14 @@ class Office:
         config = load_config(folder / "pile.toml")
         self.journal = Journal.open(config.journal, NOW_MS)
         self.broker: Any = Broker()
-        self.desk = Desk(config, restore(config.pile, {}, Now(NOW_MS, 0)), self.journal, SimpleNamespace())  # type: ignore[arg-type]
+        self.desk = Desk(
+            config,
+            restore(config.pile, {}, Now(NOW_MS, 0)),
+            self.journal,
+            SimpleNamespace(),
+            SimpleNamespace(),
+            Clock(),
+        )  # type: ignore[arg-type]
         self.outbox = Outbox(self.journal, self.broker, partial(self.desk.happened, Delivered()))
         self.desk.connect(self.broker, self.outbox)
         self.replayer = Replayer(self.desk, self.journal, self.broker, self.outbox, config.replay_per_s)

@@ -131,7 +131,7 @@ def compare(title: str, *sides: tuple[str, Sample]) -> None:
     for _ in range(ROUNDS):
         for name, sample in sides:
             samples[name].append(sample() * 1e6)
-    print(title)
+    print(f"{title}\n  {'':32} {'median':>13}  (quartiles)  {'times as fast':>16}")
     reference = median(samples[sides[0][0]])
     for name, values in samples.items():
         values.sort()

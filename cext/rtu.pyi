@@ -83,6 +83,10 @@ def write_coils_request(unit: int, address: int, bits: Sequence[int]) -> bytes:
 def write_registers_request(unit: int, address: int, values: Sequence[int] | array[int]) -> bytes:
     """Function 16, 1..123 registers, application protocol 6.12. Unit 0 is all. Raises ValueError."""
 
+def write_bytes_request(unit: int, address: int, head: bytes, data: Buffer, count: int) -> bytes:
+    """Function 16 whose ``count`` registers (1..123) are given as the bytes on the wire: ``head``, ``data``, and zeros
+    up to the last register. For blocks of an image: nothing is taken apart into numbers. Raises ValueError."""
+
 def read_write_registers_request(
     unit: int, read_address: int, read_count: int, write_address: int, values: Sequence[int] | array[int]
 ) -> bytes:

@@ -8,7 +8,7 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, TIMER_ABSTIME, clock_gettime, clock_nanosleep, timespec
 from posix.unistd cimport read, write
 
@@ -255,6 +255,27 @@ def write_registers_request(unit, address, values):
     _check_window("registers", address, len(words), 123)
     cdef uint8_t *at = _put(_put(_begin(body, unit, 16, 0), address), len(words))
     return _frame(body, _put_registers(at, words) - body)
+
+
+def write_bytes_request(unit, address, bytes head not None, data, count):
+    cdef uint8_t body[FRAME_MAX]
+    cdef Py_buffer view
+    cdef uint8_t *at
+    cdef Py_ssize_t used
+    _check_window("registers", address, count, 123)
+    at = _put(_put(_begin(body, unit, 16, 0), address), count)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        used = len(head) + view.len
+        if used > 2 * count:
+            raise ValueError(f"{len(head)} and {view.len} bytes, {count} registers hold {2 * count}")
+        at[0] = 2 * count
+        memcpy(at + 1, <const uint8_t *>head, len(head))
+        memcpy(at + 1 + len(head), view.buf, view.len)
+        memset(at + 1 + used, 0, 2 * count - used)
+    finally:
+        PyBuffer_Release(&view)
+    return _frame(body, 7 + 2 * count)
 
 
 def read_write_registers_request(unit, read_address, read_count, write_address, values):

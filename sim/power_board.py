@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymodbus.constants import ExcCodes
@@ -58,6 +58,9 @@ class PowerBoard:
         self._on_note = on_note
         self._started_at = time.monotonic()
         self._model = BoardModel(profile or load_profile("reference"), guns, speedup)
+        self._cut_at: tuple[int, bool] | None = None
+        self._cut_while = ""
+        self._is_mute = False
         self._lock = threading.RLock()
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,6 +122,22 @@ class PowerBoard:
         with self._now() as model:
             model.restart()
 
+    def cut_power(self, at_request: int, *, is_taken: bool) -> None:
+        """The power fails for a moment at the request of that number from now on (1 is the next): just before the
+        board would take it, or just after, before it answers."""
+        with self._now():
+            self._cut_at = (at_request, is_taken)
+
+    def cut_power_while(self, fw_state: str) -> None:
+        """The power fails for a moment as soon as the bootloader does that: erasing, verifying."""
+        with self._now():
+            self._cut_while = fw_state
+
+    def firmware_faults(self, **faults: Any) -> None:
+        """Set some of ``FirmwareFaults``."""
+        with self._now() as model:
+            model.firmware.faults = replace(model.firmware.faults, **faults)
+
     def silent(self, on: bool = True) -> None:
         """Answer nothing."""
         with self._now() as model:
@@ -147,6 +166,8 @@ class PowerBoard:
         """pymodbus' hook before each read and write: fill in what is read, take what is written, or refuse."""
         try:
             with self._now() as model:
+                if self._power_fails(model):
+                    return None
                 if values is not None:
                     model.write(address, list(values))
                 elif function != 6:  # its echo is what was written
@@ -155,7 +176,34 @@ class PowerBoard:
             return ExcCodes(refusal.code)
         except KeyError:
             return ExcCodes.ILLEGAL_FUNCTION
+        finally:
+            self._power_failed()
         return None
+
+    def _power_fails(self, model: BoardModel) -> bool:
+        """Count a request; whether the board gets to it."""
+        if self._cut_at is None:
+            return False
+        number, is_taken = self._cut_at
+        self._cut_at = (number - 1, is_taken)
+        if number == 1 and not is_taken:
+            self._lose_power(model)
+        return self._is_mute
+
+    def _power_failed(self) -> None:
+        """After a request: was it the one whose answer the board could not give any more?"""
+        if self._cut_at == (0, True):
+            with self._now() as model:
+                self._lose_power(model)
+
+    def _lose_power(self, model: BoardModel) -> None:
+        self._cut_at, self._is_mute = None, True
+        model.restart()
+
+    def answers(self) -> bool:
+        """Whether an answer that is due gets out."""
+        is_mute, self._is_mute = self._is_mute, False
+        return not is_mute
 
     def hears(self, unit: int) -> bool:
         """Whether a request for ``unit`` (0: everybody) gets to the board at all."""
@@ -181,6 +229,9 @@ class PowerBoard:
         """The model, at the present moment and for this thread alone; what it did is told afterwards."""
         with self._lock:
             self._model.advance(int((time.monotonic() - self._started_at) * 1000))
+            if self._cut_while and self._model.firmware.state == self._cut_while:
+                self._cut_while = ""
+                self._model.restart()
             try:
                 yield self._model
             finally:
@@ -229,6 +280,10 @@ class _Handler(ServerRequestHandler):
     async def handle_request(self) -> None:
         if self.last_pdu and self._board.hears(self.last_pdu.dev_id):
             await super().handle_request()  # type: ignore[no-untyped-call]
+
+    def server_send(self, pdu: Any, addr: Any) -> None:
+        if self._board.answers():
+            super().server_send(pdu, addr)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

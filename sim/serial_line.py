@@ -34,10 +34,12 @@ class Frame:
 
 @dataclass(slots=True)
 class _Faults:
-    """What the next answers will suffer."""
+    """What the next answers will suffer, after ``spare`` that suffer nothing."""
 
+    spare: int = 0
     drop: int = 0
     corrupt: int = 0
+    repeat: bool = False
     late_s: float = 0.0
     unit: int | None = None
     noise: bytes = b""
@@ -156,6 +158,16 @@ class SerialLine:
         with self._lock:
             self._faults.corrupt = count
 
+    def spare_answers(self, count: int) -> None:
+        """The faults below and above act on the answers after the next ``count``."""
+        with self._lock:
+            self._faults.spare = count
+
+    def repeat_answer(self) -> None:
+        """The next answer comes twice, the second time behind a silence."""
+        with self._lock:
+            self._faults.repeat = True
+
     def delay_answer(self, late_ms: int) -> None:
         """The next answer comes ``late_ms`` later."""
         with self._lock:
@@ -170,6 +182,11 @@ class SerialLine:
         """``data`` stands on the line right before the next answer."""
         with self._lock:
             self._faults.noise = data
+
+    def has_faults(self) -> bool:
+        """Something is still to go wrong."""
+        with self._lock:
+            return self._faults != _Faults()
 
     def noise(self, data: bytes) -> None:
         """``data`` reaches the agent now, unasked."""
@@ -264,16 +281,22 @@ class SerialLine:
     def _speak_answer(self, answer: bytes, now: float) -> None:
         with self._lock:
             faults = self._faults
-            if faults.drop:
+            if faults.spare:
+                faults.spare -= 1
+                faults = _Faults()
+            elif faults.drop:
                 faults.drop -= 1
                 return
-            self._faults = _Faults(corrupt=max(0, faults.corrupt - 1))
+            else:
+                self._faults = _Faults(corrupt=max(0, faults.corrupt - 1))
         if faults.corrupt:
             answer = _flip_bit(answer)
         if faults.unit is not None:
             answer = _from_unit(answer, faults.unit)
         begin = max(now, max(self._request.spoken_until, self._answer.spoken_until) + self.silence_s)
         self._speak(self._answer, faults.noise + answer, begin + faults.late_s)
+        if faults.repeat:
+            self._speak(self._answer, answer, self._answer.spoken_until + self.silence_s)
 
     def _speak(self, wire: _Wire, data: bytes, at: float) -> None:
         wire.speak(data, at, self.char_s, self.silence_s)

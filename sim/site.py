@@ -28,6 +28,8 @@ from agent.link.config import LinkConfig
 from agent.protocol.codec import Codec, Reply
 from sim.broker import Broker, EmbeddedBroker
 from sim.ftp_server import FtpServer
+from sim.installation import Installation
+from sim.maker import Maker
 from sim.relay import Relay
 
 PILE = "0000012345"
@@ -41,7 +43,7 @@ CHARGING = "price = 100000\nservice_fee = 50000"  # 1.50 yuan per kWh
 
 @dataclass(frozen=True)
 class Happening:
-    """``kind``: frame, board, reply, log, ended (the agent did); ``at``: monotonic seconds."""
+    """``kind``: frame, board, reply, log, ended, restarted (the agent was); ``at``: monotonic seconds."""
 
     at: float
     kind: str
@@ -53,7 +55,8 @@ class Site:
 
     ``settings`` are lines for the agent's configuration by section (``{"line": "watchdog_s = 5"}``), ``platform`` are
     fields of the platform's own ``LinkConfig``. ``with_network``: the agent reaches its broker through a ``network``
-    that can be cut.
+    that can be cut. ``maker``: whose firmware the pile trusts; the agent is then started by the launcher, and again
+    whenever it ends.
     """
 
     def __init__(
@@ -67,16 +70,24 @@ class Site:
         settings: Mapping[str, str] | None = None,
         platform: Mapping[str, Any] | None = None,
         with_network: bool = False,
+        maker: Maker | None = None,
     ) -> None:
         self.folder = folder
         self.broker = broker or EmbeddedBroker(folder / "broker")
         self.network = Relay((self.broker.host, self.broker.port)) if with_network else None
-        self.ftp = FtpServer(_made(folder / "ftp"))
+        self.ftp_folder = _made(folder / "ftp")
+        self.ftp = FtpServer(self.ftp_folder)
         self.config_file = folder / "pile.toml"
         self.reboot_mark = folder / "linux-board-rebooted"
         self.codec = Codec()
         self.happenings: SimpleQueue[Happening] = SimpleQueue()
         self.port = ""
+        self.agent_program: Sequence[str] = ("-m", "agent.cli.main")  # what Python runs as `pile-agent`
+        self.installation: Installation | None = None
+        if maker is not None:
+            firmware = _made(folder / "data") / "firmware"
+            self.installation = Installation(folder / "install", firmware, maker.root)
+            self.agent_program = self.installation.program
         self._baud, self._guns = baud, guns
         self._settings = {"line": "poll_ms = 500", "charging": CHARGING} | dict(settings or {})
         self._link = LinkConfig(
@@ -86,6 +97,7 @@ class Site:
                                "--speedup", str(speedup)]  # fmt: skip
         self._stack = ExitStack()
         self._agent: subprocess.Popen[str] | None = None
+        self._is_wanted = False
         self._board: subprocess.Popen[str]
         self._board_answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._platform: PlatformClient
@@ -96,6 +108,9 @@ class Site:
             self._stack.enter_context(self.ftp)
             if self.network is not None:
                 self._stack.enter_context(self.network)
+            if self.installation is not None:
+                self.installation.start()
+                self._stack.callback(self.installation.stop)
             self._start_board()
             self._stack.callback(self.stop_agent)
             self.config_file.write_text(self._config(), encoding="utf-8")
@@ -115,8 +130,9 @@ class Site:
 
     def start_agent(self) -> None:
         """Run the real agent in its own process; its log joins the happenings."""
-        command = [sys.executable, "-m", "agent.cli.main", "run", "--config", str(self.config_file)]
+        command = [sys.executable, *self.agent_program, "run", "--config", str(self.config_file)]
         self._agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._is_wanted = True
         assert self._agent.stderr is not None
         threading.Thread(target=self._read_log, args=(self._agent, self._agent.stderr), daemon=True).start()
 
@@ -128,6 +144,7 @@ class Site:
     def kill_agent(self) -> None:
         """End it as a power cut does."""
         assert self._agent is not None
+        self._is_wanted = False
         self._agent.kill()
         self._agent.wait()
 
@@ -135,6 +152,7 @@ class Site:
         """End it by SIGTERM; its exit code."""
         if self._agent is None:
             return None
+        self._is_wanted = False
         self._agent.terminate()
         try:
             return self._agent.wait(READY_S)
@@ -149,10 +167,16 @@ class Site:
 
     def bill(self, order: str) -> dict[str, Any]:
         """What ``pile-agent bill --json`` prints; ``{}`` when there is no bill."""
-        command = [sys.executable, "-m", "agent.cli.main", "bill", order, "--json", "--config", str(self.config_file)]
+        return next(iter(self._shown("bill", order)), {})
+
+    def records(self, *options: str) -> list[dict[str, Any]]:
+        """What ``pile-agent records --json`` prints with these options."""
+        return self._shown("records", *options)
+
+    def _shown(self, *arguments: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "agent.cli.main", *arguments, "--json", "--config", str(self.config_file)]
         printed = subprocess.run(command, capture_output=True).stdout
-        found: dict[str, Any] = json.loads(printed) if printed else {}
-        return found
+        return [json.loads(line) for line in printed.splitlines()]
 
     # ---- the platform ----
 
@@ -212,7 +236,12 @@ class Site:
     def _read_log(self, agent: "subprocess.Popen[str]", stderr: IO[str]) -> None:
         for line in stderr:
             self._tell("log", line.rstrip("\n"))
-        self._tell("ended", agent.wait())
+        code = agent.wait()
+        if self.installation is not None and self._is_wanted:
+            self._tell("restarted", code)
+            self.start_agent()
+        else:
+            self._tell("ended", code)
 
     def _start_board(self) -> None:
         self._board = subprocess.Popen(self._board_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -262,6 +291,16 @@ guns = {list(range(1, self._guns + 1))}
 
 [charging]
 {more("charging", "")}
+{self._firmware()}"""
+
+    def _firmware(self) -> str:
+        if self.installation is None:
+            return ""
+        more = self._settings.get("firmware", "")
+        return f"""
+[firmware]
+install_dir = "{self.installation.root}"
+{more}
 """
 
 

@@ -81,9 +81,9 @@ def _gun_state(site: Site, number: int) -> Any:
     return site.board({"do": "state"})["state"]["guns"][number - 1]
 
 
-def dearer_soon() -> SetTariff:
+def dearer_soon(in_s: int = DEARER_IN_S) -> SetTariff:
     """1.50 yuan per kWh, and 3.00 from a few seconds on: the next charge begins before and ends after."""
-    boundary_s = (int(time.time()) + CHINA_OFFSET_S + DEARER_IN_S) % DAY_S
+    boundary_s = (int(time.time()) + CHINA_OFFSET_S + in_s) % DAY_S
     boundary_s += boundary_s % 60 == 59  # as an end, :59 would mean the next second
     return SetTariff("T7", 0, (
         Period((boundary_s + 12 * 3600) % DAY_S, boundary_s or DAY_S, 100_000, 50_000),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from agent.clock import Clock
 from agent.pile.events import FromBoard, JobDone, Measured
 from agent.power.bus import Bus
 from agent.power.config import DeviceConfig, LineConfig
@@ -85,11 +86,11 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def running_bus(*lines: LineConfig, start: bool = True) -> Iterator[tuple[Bus, Events]]:
+def running_bus(*lines: LineConfig, start: bool = True, clock: Clock | None = None) -> Iterator[tuple[Bus, Events]]:
     """A bus with its threads; that none of them died of a bug is checked at the end."""
     events = Events()
     failures: list[BaseException] = []
-    bus = Bus(lines, events.post, failures.append)
+    bus = Bus(lines, events.post, failures.append, clock or Clock())
     if start:
         bus.start()
     try:

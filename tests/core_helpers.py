@@ -10,6 +10,7 @@ from agent.pile.board import BoardState, GunReading, order_context
 from agent.pile.core import handle
 from agent.pile.durable import changed_parts, restore
 from agent.pile.events import Commanded, Event, JobDone, Measured, Resumed, Silenced, Ticked
+from agent.pile.firmware import NO_BOOT, Boot
 from agent.pile.money import Price
 from agent.pile.state import Gun, Now, PileConfig, PileState, Request, Session, new_state
 from agent.pile.status import status_of
@@ -105,6 +106,8 @@ class Pile:
     wall_ms: int = WALL_MS
     mono_ms: int = MONO_MS
     trusted: bool = True
+    is_estimate: bool = False
+    boot: str = "boot 1"
     stored: dict[str, Any] = field(default_factory=dict)  # what the journal would have
 
     def __post_init__(self) -> None:
@@ -113,7 +116,7 @@ class Pile:
 
     @property
     def now(self) -> Now:
-        return Now(self.wall_ms, self.mono_ms, self.trusted)
+        return Now(self.wall_ms, self.mono_ms, self.trusted, self.is_estimate, self.boot)
 
     def gun(self, number: int = 1) -> Gun:
         return self.state.guns[number]
@@ -191,12 +194,12 @@ class Pile:
         self.wall_ms += round(seconds * 1000)
         self.mono_ms += round(seconds * 1000)
 
-    def restart(self, seconds: float = 2) -> Done:
+    def restart(self, seconds: float = 2, boot: Boot = NO_BOOT) -> Done:
         """Killed, and back after so many seconds with what the journal has."""
         self.pass_time(seconds)
         self.mono_ms += 7  # a process's monotonic clock means nothing to the next one
         self.state = restore(self.config, self.stored, self.now)
-        return self.take(Resumed())
+        return self.take(Resumed(boot))
 
 
 def plugged_pile(**config: Any) -> Pile:

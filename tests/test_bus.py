@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from bus_helpers import BOARD, PROFILE, Events, one_line, running_bus, wait_until
 
+from agent.clock import Clock
 from agent.pile.actions import FeedWatchdogs, ReadVersions, RebootBoards, RebootGun, StartGun, StopGun
 from agent.pile.board import BoardState, DeviceVersion, order_context
 from agent.pile.events import Measured, VersionsRead
@@ -274,7 +275,7 @@ def test_a_thread_that_dies_of_a_bug_is_reported() -> None:
         raise ZeroDivisionError("a bug")
 
     with running_board() as site:
-        bus = Bus((one_line(site.port),), post, failures.append)
+        bus = Bus((one_line(site.port),), post, failures.append, Clock())
         bus.start()
         wait_until(lambda: len(failures) == 1, "the report")
         bus.stop()

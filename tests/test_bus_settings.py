@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from bus_helpers import BOARD, PROFILE, Events, one_line
 
+from agent.clock import Clock
 from agent.pile.actions import SetGun, StartGun
 from agent.pile.events import FromBoard, GunSet
 from agent.pile.parameters import BoardSettings
@@ -37,7 +38,7 @@ def running(line: object, events: Events) -> Iterator[Bus]:
     def fail(error: BaseException) -> None:
         raise error
 
-    bus = Bus((line,), events.post, fail)  # type: ignore[arg-type]
+    bus = Bus((line,), events.post, fail, Clock())  # type: ignore[arg-type]
     bus.start()
     yield bus
     bus.stop()

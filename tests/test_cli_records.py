@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from desk_helpers import CONFIG
+from office_helpers import CONFIG
 
 from agent.cli.main import main
 from agent.journal import Journal

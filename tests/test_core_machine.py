@@ -203,13 +203,21 @@ class World:
 
     # ---- time and power
 
+    def lose_or_find_time(self) -> None:
+        """Sure, at least so late, or not known."""
+        self.pile.trusted, self.pile.is_estimate = self.random.choice(((True, False), (True, True), (False, False)))
+
     def tick(self) -> None:
+        if self.random.random() < 0.1:
+            self.lose_or_find_time()
         self.done(self.pile.after(self.random.choice((0, 1, 1, 1, 5, 5, 31, 61, 301))))
 
     def kill(self) -> None:
         self.bus.jobs.clear()
         self.polled.clear()
         self.pile.wall_ms += self.random.choice((0, 0, 0, 86_400_000, -86_400_000))
+        self.pile.boot = self.random.choice((self.pile.boot, "boot 1", "boot 2"))
+        self.lose_or_find_time()
         self.done(self.pile.restart(self.random.choice((0, 2, 90))))
 
     # ---- what must hold

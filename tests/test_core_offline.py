@@ -76,6 +76,12 @@ def test_one_that_is_not_allowed_is_stopped_and_billed_with_reason_9(pile: Pile,
     assert (bill.stop_reason, bill.energy_wh) == (9, 2)
 
 
+def test_one_at_a_gun_with_a_fault_is_stopped() -> None:
+    done = card(offline_pile(), faults=("over_temperature",))
+    assert done.jobs == [StopGun(1)]
+    assert any("the gun has a fault: over_temperature" in record.words for record in done.records)
+
+
 def test_the_record_limit_counts_bills_until_everything_is_delivered() -> None:
     pile = offline_pile(records=1)
     card(pile)

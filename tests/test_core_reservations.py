@@ -269,7 +269,7 @@ def test_without_a_clock_no_window_opens_or_expires() -> None:
     assert status(pile) == GunStatus.PLUGGED
     assert query(pile) == f"0,1,1,U1,{NOW_S},{NOW_S + HOUR},0"  # time left: not known
     pile.trusted, pile.wall_ms = True, WALL_MS
-    assert pile.tick().notes == ["reservation-open"]
+    assert pile.tick().notes == ["time-known", "reservation-open"]
     assert status(pile) == GunStatus.RESERVED
 
 

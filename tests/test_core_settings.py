@@ -157,6 +157,21 @@ def test_a_board_that_answers_again_gets_what_is_in_force() -> None:
     assert sets(pile.measured("plugged")) == [SetGun(1, WANTED)]
 
 
+def test_boards_get_back_what_they_had_after_a_restart_too() -> None:
+    """The first 106 ever failed: no parameters are in force that would say what the boards are owed."""
+    pile = idle_pile()
+    first, second = sets(configured(pile))
+    answered(pile, first)
+    answered(pile, second, result=Result.NOT_APPLIED)
+    pile.restart()
+    assert sets(pile.measured("plugged")) == [SetGun(1, HAD)]
+    assert sets(pile.measured("plugged", 2)) == [SetGun(2, HAD)]
+    answered(pile, SetGun(1, HAD), SetGun(2, HAD))
+    assert pile.state.owed == ()
+    pile.restart()
+    assert sets(pile.measured("plugged")) == []
+
+
 def test_a_restarted_agent_brings_its_boards_up_to_date() -> None:
     pile = pile_in_force()
     assert sets(pile.restart()) == []  # not before they answer

@@ -78,8 +78,8 @@ def test_a_poll_and_a_tick_write_nothing(office: Office) -> None:
 
 def test_a_heartbeat_goes_out_and_is_never_stored(office: Office) -> None:
     office.happened(LinkChanged(True))
-    (line,) = office.broker.reports
-    assert line == f"10.9.8.7,API:2.0.2,100,{WALL_MS},{PILE},0,0,0,2,1,8,2,8"
+    (line,) = office.link.reports
+    assert line.decode() == f"10.9.8.7,API:2.0.2,100,{WALL_MS},{PILE},0,0,0,2,1,8,2,8"
     assert office.rows == []
 
 
@@ -366,6 +366,7 @@ def test_a_bug_in_a_handler_is_internal_once(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setitem(HANDLERS, 100, bug)
+    office.measured()
     before = office.desk.state
     assert office.command(100)  # it is acknowledged, or it would come again for ever
     assert office.command(100)
@@ -406,80 +407,81 @@ def test_a_start_is_expired_by_the_desks_clock(office: Office) -> None:
 # ---- the outbox
 
 
-def test_messages_go_out_in_order_a_window_at_a_time(office: Office) -> None:
-    office.broker.room = 2
-    for timestamp in range(1, 6):
+def in_flight(office: Office) -> list[int]:
+    return list(office.link.in_flight)
+
+
+def timestamps(office: Office) -> list[str]:
+    """Of the requests that what is in flight answers."""
+    return [line.decode().split(",")[5] for line in office.link.in_flight.values()]
+
+
+def ask(office: Office, count: int) -> None:
+    for timestamp in range(1, count + 1):
         office.command(107, "10,40", timestamp)
-    assert [row for row, _ in office.broker.in_flight] == [1, 2]
-    office.broker.room = 1
-    office.outbox.delivered(1)
-    assert [row for row, _ in office.broker.in_flight] == [1, 2, 3]
+
+
+def test_messages_go_out_in_order_a_window_at_a_time(office: Office) -> None:
+    office.link.size = 2
+    ask(office, 5)
+    assert in_flight(office) == [1, 2]
+    office.link.take([1])
+    assert in_flight(office) == [2, 3]
     assert office.outbox.waiting == 4
 
 
 def test_a_new_window_begins_at_the_oldest_undelivered(office: Office) -> None:
-    office.broker.room = 4
-    for timestamp in range(1, 6):
-        office.command(107, "10,40", timestamp)
-    office.outbox.delivered(1)
-    office.outbox.delivered(3)
-    office.broker.reconnect(room=10)
+    office.link.size = 4
+    ask(office, 5)
+    office.link.take([1, 3])
+    office.link.lose(size=10)
     office.outbox.pump()
-    assert [row for row, _ in office.broker.in_flight] == [2, 4, 5]
+    assert in_flight(office) == [2, 4, 5]
 
 
 def test_nothing_goes_out_while_the_link_is_down_and_all_of_it_after(office: Office) -> None:
-    for timestamp in range(1, 31):
-        office.command(107, "10,40", timestamp)
-    assert office.broker.in_flight == []
-    office.broker.reconnect(room=100)
+    office.link.size = 0
+    ask(office, 30)
+    assert in_flight(office) == []
+    office.link.lose(size=100)
     office.outbox.pump()
-    assert [line.split(",")[5] for _, line in office.broker.in_flight] == [str(number) for number in range(1, 31)]
+    assert timestamps(office) == [str(number) for number in range(1, 31)]
 
 
 def test_delivered_messages_leave_the_journal_in_batches(office: Office) -> None:
-    office.broker.room = 30
-    for timestamp in range(1, 31):
-        office.command(107, "10,40", timestamp)
-    for row in range(1, 20):
-        office.outbox.delivered(row)
+    office.link.size = 30
+    ask(office, 30)
+    office.link.take(range(1, 20))
     assert len(office.rows) == 30
-    office.outbox.delivered(20)
+    office.link.take([20])
     assert [row.id for row in office.rows] == list(range(21, 31))
-    office.outbox.delivered(21)
+    office.link.take([21])
     office.outbox.flush()
     assert len(office.rows) == 9
     assert office.outbox.waiting == 9
 
 
 def test_a_delivery_told_twice_counts_once(office: Office) -> None:
-    office.broker.room = 2
-    office.command(107, "10,40", 1)
-    office.command(107, "10,40", 2)
+    ask(office, 2)
     office.outbox.delivered(1)
     office.outbox.delivered(1)
     assert office.outbox.waiting == 1
 
 
 def test_a_kill_repeats_what_was_not_recorded_as_delivered_and_loses_nothing(office: Office) -> None:
-    office.broker.room = 3
-    for timestamp in range(1, 4):
-        office.command(107, "10,40", timestamp)
-    office.outbox.delivered(1)
-    with closing(restarted(office)) as later:
-        later.broker.reconnect(room=10)
-        later.outbox.pump()
-        assert [line.split(",")[5] for _, line in later.broker.in_flight] == ["1", "2", "3"]
-        assert later.outbox.waiting == 3
+    ask(office, 3)
+    office.link.take([1])
+    office.kill()
+    office.outbox.pump()
+    assert timestamps(office) == ["1", "2", "3"]
+    assert office.outbox.waiting == 3
 
 
 def test_a_journal_that_fails_costs_no_delivery(office: Office) -> None:
-    office.broker.room = 25
-    for timestamp in range(1, 26):
-        office.command(107, "10,40", timestamp)
+    office.link.size = 25
+    ask(office, 25)
     office.forbid_writing()
-    for row in range(1, 26):
-        office.outbox.delivered(row)
+    office.link.take()
     assert office.outbox.waiting == 0
     office.allow_writing()
     office.outbox.flush()
@@ -487,20 +489,19 @@ def test_a_journal_that_fails_costs_no_delivery(office: Office) -> None:
 
 
 def test_an_outbox_that_cannot_be_read_waits(office: Office) -> None:
-    office.command(107, "10,40", 1)
-    office.broker.reconnect(room=5)
+    office.link.size = 0
+    ask(office, 1)
+    office.link.lose(size=5)
     office.sqlite.close()
     office.outbox.pump()
-    assert office.broker.in_flight == []
+    assert in_flight(office) == []
 
 
 def test_empty_is_told_whenever_the_last_one_is_delivered(office: Office) -> None:
-    office.broker.room = 5
-    office.command(107, "10,40", 1)
-    office.command(107, "10,40", 2)
-    office.outbox.delivered(1)
+    ask(office, 2)
+    office.link.take([1])
     assert office.times_empty == 0
-    office.outbox.delivered(2)
+    office.link.take([2])
     assert office.times_empty == 1
 
 
@@ -508,12 +509,10 @@ def test_empty_is_told_whenever_the_last_one_is_delivered(office: Office) -> Non
 
 
 def test_a_reboot_begins_when_its_ok_is_delivered(office: Office) -> None:
-    office.broker.room = 5
     office.measured()
     assert office.command(108, "1")
     assert office.bus.orders == []
-    for row in office.rows:
-        office.outbox.delivered(row.id)
+    office.link.take()
     assert office.bus.orders == [RebootGun(1)]
 
 

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtu_helpers import ScriptedDevice
 
+from agent.clock import Clock
 from agent.pile.actions import FeedWatchdogs, StartGun, StopGun
 from agent.pile.board import BoardState
-from agent.pile.events import Measured, Silenced
+from agent.pile.events import BoardFaults, Measured, Silenced
 from agent.pile.state import Now
 from agent.power.blocks import Values
 from agent.power.bus import Bus
@@ -259,12 +260,43 @@ def test_a_restarted_board_is_noticed_and_gets_the_time(caplog: pytest.LogCaptur
     assert "board has restarted" in caplog.messages
 
 
-def test_a_clock_that_is_not_trusted_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.power.device.clock_now", lambda: Now(0, 0, trusted=False))
-    with running_board() as site, running_bus(one_line(site.port)) as (_, events):
-        for _ in range(3):
-            events.next_reading(1)
+class ShownClock(Clock):
+    """Shows what a test says."""
+
+    shown = Now(70_000, 70_000, trusted=False)
+
+    def now(self) -> Now:
+        return self.shown
+
+
+def test_a_clock_that_is_not_trusted_is_not_passed_on_until_it_is() -> None:
+    clock = ShownClock()
+    with running_board() as site, running_bus(one_line(site.port), clock=clock) as (_, events):
+        assert events.wait_for(BoardFaults) == BoardFaults("board", ("clock_not_set",))
         assert frames(site, "01 10 00 02") == 0
+        clock.shown = Now(1_795_305_600_000, 80_000, is_estimate=True)
+        wait_until(lambda: frames(site, "01 10 00 02 00 02 04 6b 02 30 80") == 1, "the clock")
+        events.wait(lambda event: event == BoardFaults("board", ()), "no fault")
+
+
+def test_a_clock_that_went_forward_is_passed_on_again() -> None:
+    clock = ShownClock()
+    clock.shown = Now(1_795_305_600_000, 80_000, is_estimate=True)
+    with running_board() as site, running_bus(one_line(site.port), clock=clock) as (_, events):
+        wait_until(lambda: frames(site, "01 10 00 02 00 02 04 6b 02 30 80") == 1, "the clock")
+        clock.shown = Now(1_795_305_605_000, 81_000, is_estimate=True)  # 4 s ahead: not worth a write
+        events.next_reading(1)
+        events.next_reading(1)
+        assert frames(site, "01 10 00 02") == 1
+        clock.shown = Now(1_795_309_200_000, 82_000)
+        wait_until(lambda: frames(site, "01 10 00 02 00 02 04 6b 02 3e 90") == 1, "the clock again")
+
+
+def test_a_board_fault_that_one_poll_alone_reports_is_not_told() -> None:
+    """A board that has just started says that its clock is not set, and then it is."""
+    with running_board() as site, running_bus(one_line(site.port)) as (_, events):
+        wait_until(lambda: events.count(Measured, 1) >= 4, "some polls")
+        assert [event for event in events.all if isinstance(event, BoardFaults)] == [BoardFaults("board", ())]
 
 
 def test_a_reading_is_as_old_as_its_first_register() -> None:

@@ -131,6 +131,8 @@ def test_a_value_of_several_registers_needs_function_16(tmp_path: Path) -> None:
         "'order_context = $order'",
         "'energy_limit  = $energy_limit_wh'",
         "'clock = $epoch_s'",
+        "'fw_size = $size'",
+        "'fw_crc32 = $crc32'",
     ]
     assert all("needs function 16, expected it in limits.write_functions" in fault for fault in found)
 

@@ -6,7 +6,7 @@ import pytest
 from core_helpers import PILE, WALL_MS, Done, Pile, charging_pile, plugged_pile
 
 from agent.pile.actions import Conclude, Record, Severity
-from agent.pile.events import Commanded, Replayed, Stored
+from agent.pile.events import BoardFaults, Commanded, Replayed, Stored
 from agent.pile.records import REPLAY_LAG
 from agent.pile.state import Alarm, Replay, Request
 from agent.protocol.codec import Codec
@@ -64,6 +64,18 @@ def test_the_same_fault_of_another_gun_is_another_alarm() -> None:
     pile.measured("fault", 1, faults=("lock",))
     assert pile.measured("fault", 2, faults=("lock",)).alarms == ["+lock"]
     assert pile.measured("plugged", 1).alarms == ["-lock"]
+
+
+def test_what_is_wrong_with_a_board_itself_is_an_alarm_of_the_pile() -> None:
+    pile = plugged_pile()
+    (raised,) = pile.take(BoardFaults("left", ("no_firmware",))).records
+    assert (raised.gun, raised.body) == (0, "116,1,left: no_firmware")
+    assert pile.take(BoardFaults("right", ())).records == []
+    assert pile.take(BoardFaults("left", ("no_firmware", "clock_not_set"))).alarms == ["+clock-not-set"]
+    pile.restart()
+    (cleared,) = pile.take(BoardFaults("left", ("clock_not_set",))).records
+    assert cleared.body == "116,0,left: no_firmware is over"
+    assert pile.start().replies == ["40,the power board of gun 1 does not answer"]  # no fault of a gun
 
 
 def test_a_device_that_never_answered_is_an_alarm_too() -> None:

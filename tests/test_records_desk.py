@@ -6,7 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from desk_helpers import CODEC, NOW_MS, Office, alarm, event
+from core_helpers import CODEC
+from core_helpers import WALL_MS as NOW_MS
+from office_helpers import Office, alarm, event
 
 from agent.journal import Extent, JournalError, Retention
 from agent.pile.actions import Record, Severity

@@ -6,7 +6,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from desk_helpers import NOW_MS, Office, alarm, event
+from core_helpers import WALL_MS as NOW_MS
+from office_helpers import Office, alarm, event
 
 from agent.journal import JournalError, Retention
 from agent.pile.records import REPLAY_LAG

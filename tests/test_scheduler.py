@@ -58,7 +58,7 @@ def rig() -> Iterator[Rig]:
 def test_the_most_urgent_goes_first(rig: Rig) -> None:
     for urgency in reversed(Urgency):
         rig.submit(urgency, urgency.name)
-    assert rig.run(5) == ["STOP", "START", "WATCHDOG", "LIVE", "STATISTICS"]
+    assert rig.run(6) == ["STOP", "START", "WATCHDOG", "LIVE", "STATISTICS", "UPDATE"]
 
 
 def test_among_equals_the_one_that_waits_longest(rig: Rig) -> None:

@@ -7,9 +7,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from agent.cli.exits import FAILED, OK
-from agent.config import load_config
-from agent.journal import JournalError, Records, Wanted, reading
+from agent.config import Config, load_config
+from agent.journal import JournalError, Records, Wanted, reading, stored_value
+from agent.pile.durable import GUN_PREFIX
+from agent.pile.ledger import Ledger
 from agent.pile.money import amount_fen
+from agent.pile.parts import from_json
+from agent.pile.state import Session
 from agent.protocol.codec import Codec
 from agent.protocol.commands import STOP_REASONS, ChargingRecord, Segment
 from agent.protocol.jsonform import values_of
@@ -22,11 +26,12 @@ def bill(path: Path, order: str, as_json: bool) -> int:
     config = load_config(path)
     try:
         record = _record_of(config.journal, Codec(config.utc_offset_s), order)
+        running = _running(config, order) if record is None else ""
     except JournalError as error:
         print(error, file=sys.stderr)
         return FAILED
     if record is None:
-        print(f"order {order}: there is no bill in {config.journal}", file=sys.stderr)
+        print(f"order {order}: {running or f'there is no bill in {config.journal}'}", file=sys.stderr)
         return FAILED
     faults = faults_of(record)
     zone = timezone(timedelta(seconds=config.utc_offset_s))
@@ -85,6 +90,20 @@ def _record_of(journal: Path, codec: Codec, order: str) -> ChargingRecord | None
             record = read_record(codec, RecordType.CHARGING, one.sequence, one.order, one.gun, one.at_ms, one.body)
             return record if isinstance(record, ChargingRecord) else None
     return None
+
+
+def _running(config: Config, order: str) -> str:
+    """What a charge that has no bill yet has come to, in words; empty where no gun has the order."""
+    with reading(config.journal) as database:
+        for gun in range(1, config.pile.guns + 1):
+            session: Session | None = from_json(Session, stored_value(database, f"{GUN_PREFIX}{gun}"))
+            if session is not None and session.order == order:
+                return f"no bill yet, gun {gun} is {session.phase.value}{_so_far(session.ledger)}"
+    return ""
+
+
+def _so_far(ledger: Ledger | None) -> str:
+    return f"; at the last checkpoint {ledger.energy_wh} Wh, {ledger.total_fen} fen" if ledger is not None else ""
 
 
 def _time(at_ms: int, zone: timezone) -> str:

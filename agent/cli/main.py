@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from agent.cli.bundle_options import add_bundle
 from agent.cli.exits import CONFIG, FAILED, INTERRUPTED
 from agent.config_keys import ConfigError
 from agent.version import VERSION
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return work(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return CONFIG
+        # On trial (the launcher says so) the release before may be able to use it: it is to be started again.
+        return FAILED if "PILE_AGENT_TRIAL" in os.environ else CONFIG
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone; at exit Python would try once more to write to them
@@ -62,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_records(commands)
     _add_bill(commands)
     _add_kept(commands)
+    _add_updates(commands)
     _add_lines(commands)
+    _add_selftest(commands)
+    add_bundle(commands)
     return parser
 
 
@@ -128,10 +133,8 @@ def _add_records(commands: "Commands[argparse.ArgumentParser]") -> None:
     records.add_argument("--gun", type=int, metavar="N", help="only of that gun; 0 is the whole pile")
     records.add_argument("--since", type=_time, metavar="TIME", help="only from that time on (ISO 8601, local)")
     records.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many, 0 all (%(default)s)")
-    form = records.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_const", const="json", dest="form", help="JSON, a line each")
-    form.add_argument("--csv", action="store_const", const="csv", dest="form", help="CSV; with --type all its fields")
-    records.set_defaults(work=_records, form="table")
+    _add_form(records, "CSV; with --type all its fields")
+    records.set_defaults(work=_records)
 
 
 def _add_bill(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -150,8 +153,16 @@ def _add_kept(commands: "Commands[argparse.ArgumentParser]") -> None:
     for name, text in (("tariff", "show each gun's tariff"), ("reservations", "show the reservations")):
         command = commands.add_parser(name, help=text, description=f"{text.capitalize()}. The agent may run or not.")
         _add_config(command)
-        command.add_argument("--json", action="store_true", help="JSON, a line each")
+        _add_form(command, "CSV")
         command.set_defaults(work=_kept, what=name)
+
+
+def _add_updates(commands: "Commands[argparse.ArgumentParser]") -> None:
+    text = "show the upgrades that are over, and the one under way"
+    command = commands.add_parser("updates", help=text, description=f"{text.capitalize()}. The agent may run or not.")
+    _add_config(command)
+    _add_form(command, "CSV")
+    command.set_defaults(work=_updates)
 
 
 def _time(text: str) -> datetime:
@@ -184,10 +195,28 @@ def _add_lines(commands: "Commands[argparse.ArgumentParser]") -> None:
         command.set_defaults(work=work)
 
 
+def _add_selftest(commands: "Commands[argparse.ArgumentParser]") -> None:
+    selftest = commands.add_parser(
+        "selftest",
+        help="could this release run here? The installer asks a new one",
+        description="Load everything, write a scratch journal. Exit code 1 if this release can't run here.",
+    )
+    selftest.add_argument("--config", type=Path, metavar="FILE", help="a configuration that it must be able to use")
+    selftest.add_argument("--release", metavar="VERSION", help="the version that it must be")
+    selftest.set_defaults(work=_selftest)
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="configuration file (%(default)s)"
     )
+
+
+def _add_form(parser: argparse.ArgumentParser, csv_help: str) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_const", const="json", dest="form", help="JSON, a line each")
+    form.add_argument("--csv", action="store_const", const="csv", dest="form", help=csv_help)
+    parser.set_defaults(form="table")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -230,7 +259,19 @@ def _bill(options: argparse.Namespace) -> int:
 def _kept(options: argparse.Namespace) -> int:
     from agent.cli.kept import kept
 
-    return kept(options.config, options.what, options.json)
+    return kept(options.config, options.what, options.form)
+
+
+def _updates(options: argparse.Namespace) -> int:
+    from agent.cli.updates import updates
+
+    return updates(options.config, options.form)
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    from agent.cli.selftest import selftest
+
+    return selftest(options.config, options.release)
 
 
 def _decode(options: argparse.Namespace) -> int:

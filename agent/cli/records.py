@@ -1,15 +1,14 @@
 """``pile-agent records``: what the journal keeps of charges, events and alarms, with a running agent or without one."""
 
-import csv
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from agent.cli.exits import FAILED, OK
+from agent.cli.rows import print_csv, print_json
 from agent.config import load_config
 from agent.journal import JournalError, Records, StoredRecord, Wanted, reading
 from agent.protocol.codec import Codec
@@ -75,7 +74,7 @@ def records(path: Path, asked: Asked) -> int:
     try:
         with reading(config.journal) as database:
             found = Records(database).find(_wanted(asked, zone), asked.limit or ALL)
-            _PRINTERS[asked.form]((Row(record, codec, zone) for record in found), asked, sys.stdout)
+            _PRINTERS[asked.form]((Row(record, codec, zone) for record in found), asked)
     except JournalError as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -91,10 +90,10 @@ def _wanted(asked: Asked, zone: timezone) -> Wanted:
     return Wanted(record_type, asked.order, asked.gun, since_ms)
 
 
-def _print_table(rows: Iterable[Row], _asked: Asked, out: TextIO) -> None:
+def _print_table(rows: Iterable[Row], _asked: Asked) -> None:
     for cells in _table(rows):
         time, kind, sequence, gun, order, words = cells
-        print(f"{time:<25}  {kind:<8}  {sequence:>8}  {gun:>3}  {order:<20}  {words}".rstrip(), file=out)
+        print(f"{time:<25}  {kind:<8}  {sequence:>8}  {gun:>3}  {order:<20}  {words}".rstrip())
 
 
 def _table(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
@@ -104,28 +103,17 @@ def _table(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
         yield row.time, row.type, str(stored.sequence), str(stored.gun or "-"), stored.order or "-", row.words()
 
 
-def _print_json(rows: Iterable[Row], _asked: Asked, out: TextIO) -> None:
-    for row in rows:
-        print(json.dumps(row.values(), ensure_ascii=False), file=out)
+def _print_json(rows: Iterable[Row], _asked: Asked) -> None:
+    print_json(row.values() for row in rows)
 
 
-def _print_csv(rows: Iterable[Row], asked: Asked, out: TextIO) -> None:
+def _print_csv(rows: Iterable[Row], asked: Asked) -> None:
     """Of one type every field is a column; of several only what they have in common, and the words."""
-    writer = csv.writer(out, lineterminator="\n")
     if asked.type is None:
-        writer.writerow((*FILED, "what"))
-        writer.writerows([*list(row.values().values())[: len(FILED)], row.words()] for row in rows)
+        print_csv((row.values() | {"what": row.words()} for row in rows), (*FILED, "what"))
         return
     own = (name for name in fields_of(RECORDS[RecordType[asked.type.upper()]]) if name not in (*FILED, *NUMBERS))
-    names = (*FILED, *own)
-    writer.writerow(names)
-    for row in rows:
-        values = row.values()
-        writer.writerow(_cell(values.get(name, "")) for name in names)
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    print_csv((row.values() for row in rows), (*FILED, *own))
 
 
 _PRINTERS = {"table": _print_table, "json": _print_json, "csv": _print_csv}

@@ -9,9 +9,11 @@ from typing import Any
 
 from agent.cli.exits import FAILED, OK
 from agent.config import load_config
+from agent.pile.firmware import Stage
 from agent.protocol.commands import OPERATIONS
 
 CLEAR = "\x1b[H\x1b[2J"
+BAR_WIDTH = 20
 ANSWER_S = 5.0  # a watched agent speaks each second
 
 
@@ -89,6 +91,21 @@ def _settings(snapshot: dict[str, Any]) -> Iterator[str]:
         yield f"set by 106: {limit_a:g} A, {board['mode']}, {board['phases']} phase(s), {parameters['guns']} guns"
     if snapshot["is_configuring"]:
         yield "a 106 is under way"
+    if snapshot["upgrade"]:
+        yield _upgrade(snapshot["upgrade"])
+
+
+def _upgrade(upgrade: dict[str, Any]) -> str:
+    words = f"upgrade {upgrade['record_id']} to {upgrade['version']}: {upgrade['stage']}"
+    if upgrade["stage"] in (Stage.DOWNLOADING, Stage.FLASHING):
+        return f"{words} {bar(upgrade['percent'])}"
+    return f"{words}{f': {text}' if (text := upgrade['text']) else ''}"
+
+
+def bar(percent: int) -> str:
+    """Progress as ``[######··············]  30 %``."""
+    done = percent * BAR_WIDTH // 100
+    return f"[{'#' * done}{'·' * (BAR_WIDTH - done)}] {percent:3} %"
 
 
 def _gun(gun: dict[str, Any]) -> Iterator[str]:

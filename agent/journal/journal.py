@@ -139,6 +139,15 @@ class Journal:
         sql = "SELECT id, topic, payload FROM outbox WHERE id > ? ORDER BY id LIMIT ?"
         return [OutboxRow(*row) for row in self._database.rows("read the outbox", sql, after_id, limit)]
 
+    def last_message(self) -> int:
+        """The id of the last message that still waits; 0: none does."""
+        ((last,),) = self._database.rows("read the outbox", "SELECT coalesce(max(id), 0) FROM outbox")
+        return int(last)
+
+    def rewrite(self, row_id: int, payload: bytes) -> None:
+        """Put another payload in the place of a message's."""
+        self._database.write("rewrite a message", "UPDATE outbox SET payload = ? WHERE id = ?", payload, row_id)
+
     def delivered(self, ids: Iterable[int]) -> None:
         """Remove what the broker has acknowledged. It may wait for a later transaction: a crash then repeats it."""
         for row_id in ids:

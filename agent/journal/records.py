@@ -83,6 +83,16 @@ class Records:
         sql = f"SELECT {COLUMNS} FROM records WHERE type = ? AND sequence > ? ORDER BY sequence LIMIT ?"
         return [_record(row) for row in self._database.rows("read the records", sql, record_type, sequence, limit)]
 
+    def postpone(self, record_type: int, after: int, before_ms: int, by_ms: int) -> None:
+        """Records behind ``after`` that are filed under a time before ``before_ms`` become so much later."""
+        sql = "UPDATE records SET at_ms = at_ms + ? WHERE type = ? AND sequence > ? AND at_ms < ?"
+        self._database.write("stamp the records anew", sql, by_ms, record_type, after, before_ms)
+
+    def rewrite(self, record_type: int, sequence: int, at_ms: int, body: str) -> None:
+        """Put another time and body in the place of a record's."""
+        sql = "UPDATE records SET at_ms = ?, body = ? WHERE type = ? AND sequence = ?"
+        self._database.write("rewrite a record", sql, at_ms, body, record_type, sequence)
+
     def find(self, wanted: Wanted, limit: int) -> Iterator[StoredRecord]:
         """The newest ``limit`` of what is wanted, oldest first, one by one."""
         conditions = {

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from agent.pile.firmware import Step, Upgrade
 from agent.pile.parameters import BoardSettings, Server
-from agent.pile.state import Request
+from agent.pile.request import Request
 from agent.protocol.results import RecordType, Result
 
 
@@ -55,6 +56,18 @@ class Record:
     body: str
     words: str = ""  # for the log
     severity: Severity = Severity.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class MarkStamps:
+    """From here on records and messages are stamped without knowing the time, with that since the kernel's boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutStampsRight:
+    """The time is known: what was stamped since the last ``MarkStamps`` becomes so much later."""
+
+    by_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +134,65 @@ class ReadVersions:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepLogin:
+    """Keep the password of this 113 for its upgrade, durably, before the turn is: it stands in no part of the state."""
+
+    request: Request
+    record_id: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFirmware:
+    """Fetch and prove the file of an upgrade, or go on with it: ``FirmwareProgress``, then ``FirmwareFetched`` or
+    ``FirmwareFailed`` answer."""
+
+    upgrade: Upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class AskInstaller:
+    """Have the installer, which alone may write releases, do its part; ``InstallerAnswered`` answers. Doing it twice
+    ends as doing it once."""
+
+    do: Step
+    upgrade: Upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class FlashBoard:
+    """Push an image to every power board whose model is in ``hardware``, or go on with it; ``FlashProgress``, then
+    ``FlashDone`` answer. ``last_good``: the image to push when the new one does not work; empty: there is none."""
+
+    image: str  # path
+    size: int
+    crc32: int
+    version: str
+    packet_length: int
+    hardware: tuple[str, ...]
+    last_good: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropFirmware:
+    """The upgrade is over: forget its login and its files but for the images in ``keep``."""
+
+    keep: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAgent:
+    """End, to be started again. ``fault``: why this release, which is on trial, does not work."""
+
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RebootHost:
     """Restart the Linux board."""
 
 
 Job = StartGun | StopGun | RebootGun | RebootBoards
-Kept = Reply | Report | Record | Conclude
-Action = Kept | Job | SetGun | TryServer | UseServer | FeedWatchdogs | ReadVersions | RebootHost
+Kept = Reply | Report | Record | Conclude | MarkStamps | PutStampsRight
+Firmware = KeepLogin | FetchFirmware | AskInstaller | DropFirmware | RestartAgent
+Action = Kept | Job | SetGun | TryServer | UseServer | FeedWatchdogs | ReadVersions | RebootHost | FlashBoard | Firmware

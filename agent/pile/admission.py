@@ -5,6 +5,7 @@ from agent.pile.money import Price, energy_for_wh
 from agent.pile.state import Gun, Request
 from agent.pile.status import FLOWING, has_fault, is_rebooting, status_of
 from agent.pile.turn import Turn
+from agent.pile.upgrade import keeps_from_charging
 from agent.protocol.commands import ChargeReply, StartStop
 from agent.protocol.results import GunStatus, Result
 from cext.message import Message
@@ -24,6 +25,8 @@ def refusal_of(turn: Turn, gun: Gun, message: Message) -> tuple[Result, str] | N
         return Result.NO_SUCH_GUN, f"gun = {gun.number}: 106 has taken it out of service"
     if is_rebooting(gun, turn.now.mono_ms) or turn.reboot_awaits(gun.number):
         return Result.BUSY, f"gun {gun.number} is about to reboot, or rebooting"
+    if keeps_from_charging(turn):
+        return Result.BUSY, "an upgrade is being installed, or has waited long for idle guns"
     if gun.silent or gun.reading is None:
         return Result.DEVICE_SILENT, f"the power board of gun {gun.number} does not answer"
     if gun.reading.state is BoardState.UPDATING:
@@ -41,6 +44,9 @@ def refusal_of(turn: Turn, gun: Gun, message: Message) -> tuple[Result, str] | N
     tariff = turn.tariff(gun.number)
     if tariff is None:
         return Result.NO_TARIFF, "the pile has no tariff"
+    unpriced = turn.why_unpriced(tariff)
+    if unpriced is not None:
+        return Result.NO_TARIFF, unpriced
     if not tariff.is_free and not _buys_energy(command, tariff.cheapest):
         return Result.INSUFFICIENT_BALANCE, f"cap_fen = {cap_fen_of(command)}: expected enough for 1 Wh"
     return None

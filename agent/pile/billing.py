@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from agent.pile.actions import Record
 from agent.pile.board import GunReading
-from agent.pile.ledger import Ledger, advance, open_ledger
+from agent.pile.ledger import Ledger, Unsure, advance, marked, open_ledger, unsure
 from agent.pile.meter import Doubt, doubt_of, follow, is_set_anew
 from agent.pile.money import energy_for_wh
 from agent.pile.records import clear_alarm, raise_alarm
@@ -33,8 +33,8 @@ def follow_meter(turn: Turn, gun: Gun, session: Session, reading: GunReading) ->
         return gun
     if gun.ledger is None:
         gun, session = _open(turn, gun, session, reading.energy_wh)
-    ledger = gun.ledger
-    assert ledger is not None
+    assert gun.ledger is not None
+    ledger = gun.ledger if turn.now.is_sure else unsure(gun.ledger)
     at_ms = _time_of(turn, gun, ledger)
     elapsed_ms = at_ms - ledger.segments[-1].end_ms
     if gun.ledger_mono_ms is None:
@@ -47,6 +47,7 @@ def follow_meter(turn: Turn, gun: Gun, session: Session, reading: GunReading) ->
             turn, Alarm(gun.number, AlarmCode.METER_DOUBTFUL.value), f"gun {gun.number}: the meter is good again"
         )
     ledger = advance(ledger, at_ms, reading.energy_wh, session.tariff, turn.config.utc_offset_s)
+    ledger = marked(ledger, turn.now.mono_ms)
     gun = turn.put(replace(gun, ledger=ledger, ledger_mono_ms=turn.now.mono_ms, doubtful=None))
     return _keep_when_due(turn, gun, session)
 
@@ -99,6 +100,8 @@ def close_bill(turn: Turn, gun: Gun, session: Session, reason: StopReason) -> No
     if session.cap_fen is not None and record.total_fen > session.cap_fen:
         over_fen = record.total_fen - session.cap_fen
         turn.note(gun.number, EventCode.CAP_PASSED, f"{words}, {over_fen} fen beyond the cap", session.order)
+    if not turn.now.trusted:
+        turn.note(gun.number, EventCode.TIME_UNKNOWN, f"{words}; its times are not known", session.order)
 
 
 def charging_record(gun: Gun, session: Session, reason: StopReason, now_ms: int) -> ChargingRecord:
@@ -144,13 +147,16 @@ def _open(turn: Turn, gun: Gun, session: Session, energy_wh: int) -> tuple[Gun, 
     """The first reading with current. It counts from the last one before the start, where there was one."""
     meter_start_wh = session.meter_start_wh if session.meter_start_wh is not None else energy_wh
     ledger = open_ledger(turn.now.wall_ms, meter_start_wh, session.tariff, turn.config.utc_offset_s)
+    if not turn.now.is_sure:  # all of it: nothing stands before
+        ledger = marked(replace(ledger, unsure=Unsure()), turn.now.mono_ms)
     session = replace(session, meter_start_wh=meter_start_wh, ledger=ledger)
     return turn.put(replace(gun, session=session, ledger=ledger, ledger_mono_ms=None)), session
 
 
 def _time_of(turn: Turn, gun: Gun, ledger: Ledger) -> int:
     """The epoch time of this reading. Within one life of the agent the monotonic clock counts on from the last reading,
-    so that setting the clock moves no energy into another tariff period."""
+    so that setting the clock moves no energy into another tariff period. Nothing is put before the last stamp there is,
+    whatever the clock says after a restart."""
     end_ms = ledger.segments[-1].end_ms
     if gun.ledger_mono_ms is not None:
         return end_ms + turn.now.mono_ms - gun.ledger_mono_ms

@@ -88,6 +88,7 @@ def _new_session(turn: Turn, gun: Gun, command: StartStop, request: Request) -> 
         start_type=command.type,
         phase=Phase.STARTING,
         accepted_ms=turn.now.wall_ms,
+        accepted_mono_ms=turn.unsure_ms,
         cap_fen=None if tariff.is_free else cap_fen_of(command),
         free_fen=command.free_fen,
         tariff=tariff,
@@ -118,8 +119,10 @@ def _stop(turn: Turn, command: StartStop, request: Request) -> None:
 
 
 def measured(turn: Turn, reading: GunReading) -> None:
-    """A gun was polled: its charge goes on, or ends."""
+    """A gun was polled: its charge goes on, or ends. A reading that comes after a later one says nothing."""
     before = turn.gun(reading.gun)
+    if before.reading is not None and reading.at_ms < before.reading.at_ms:
+        return
     device_answers(turn, reading.gun)
     faults_reported(turn, reading.gun, reading.faults)
     gun = turn.put(

@@ -146,7 +146,7 @@ def _set_boards(turn: Turn, configuring: Configuring) -> None:
 
 
 def _may_set(turn: Turn, gun: Gun, board: BoardSettings) -> bool:
-    if is_rebooting(gun, turn.now.mono_ms) or turn.reboot_awaits(gun.number):
+    if gun.is_locked or is_rebooting(gun, turn.now.mono_ms) or turn.reboot_awaits(gun.number):
         return False
     if board.mode is None and board.phases is None:
         return True
@@ -194,6 +194,7 @@ def _put_in_force(turn: Turn, configuring: Configuring) -> None:
     settings = Settings(period_s, timeout_s if timeout_s >= period_s else period_s * TIMEOUT_PERIODS)
     turn.change(
         configuring=None,
+        owed=(),
         parameters=configuring.parameters,
         settings=settings,
         next_heartbeat_ms=turn.now.mono_ms + period_s * 1000,
@@ -229,7 +230,13 @@ def board_answers(turn: Turn, number: int) -> None:
 def _owe(turn: Turn, gun: Gun, before: BoardSettings) -> None:
     """The parameters in force, or while there are none what the board had of itself."""
     parameters = turn.state.parameters
+    if parameters is None:  # after a restart nothing else would say what it is owed
+        turn.change(owed=(*_owed_to_others(turn, gun), GunSettings(gun.number, before)))
     turn.put(replace(gun, owed=parameters.board if parameters is not None else before, owed_retry_ms=0))
+
+
+def _owed_to_others(turn: Turn, gun: Gun) -> tuple[GunSettings, ...]:
+    return tuple(one for one in turn.state.owed if one.gun != gun.number)
 
 
 def _pay(turn: Turn, gun: Gun) -> None:
@@ -241,6 +248,7 @@ def _pay(turn: Turn, gun: Gun) -> None:
 
 def _paid(turn: Turn, gun: Gun, event: GunSet) -> None:
     if event.result is Result.OK:
+        turn.change(owed=_owed_to_others(turn, gun))
         turn.put(replace(gun, owed=None if gun.owed == event.job.settings else gun.owed))
         return
     if gun.owed_retry_ms == 0:  # said once

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable
 
-from agent.pile import charging, configure, records, reservations, tariffs, upkeep
+from agent.pile import charging, configure, records, reservations, tariffs, timekeeping, upgrade, upkeep
 from agent.pile.actions import Action, RebootBoards, RebootGun, Reply, StartGun, StopGun
 from agent.pile.events import (
+    BoardFaults,
     Commanded,
     Delivered,
     Event,
+    FirmwareFailed,
+    FirmwareFetched,
+    FirmwareProgress,
+    FlashDone,
+    FlashProgress,
     GunSet,
+    InstallerAnswered,
     JobDone,
     LinkChanged,
     Measured,
@@ -24,13 +31,10 @@ from agent.pile.events import (
 from agent.pile.state import Now, PileConfig, PileState, Request
 from agent.pile.turn import Turn, repetition
 from agent.protocol.codec import plain_text
-from agent.protocol.commands import COMMANDS
-from agent.protocol.results import Result
 from cext.message import Message
 
 Handler = Callable[[Turn, Message, Request], None]
 
-# The commands this version carries out; any other of the table is answered NOT_SUPPORTED.
 HANDLERS: dict[int, Handler] = {
     100: upkeep.heartbeat,
     101: charging.start_or_stop,
@@ -43,18 +47,23 @@ HANDLERS: dict[int, Handler] = {
     108: upkeep.reboot,
     109: configure.set_site,
     110: tariffs.set_tariff,
+    111: upgrade.query,
     112: upkeep.query_versions,
+    113: upgrade.announce,
+    114: upgrade.order,
 }
 
 
 def handle(config: PileConfig, state: PileState, event: Event, now: Now) -> tuple[PileState, tuple[Action, ...]]:
     """What the pile becomes by ``event``, and what is to be done. The old state stays as it was."""
     turn = Turn(config, state, now)
+    timekeeping.keep_up(turn)
     reservations.keep_up(turn)
     _dispatch(turn, event)
     reservations.keep_up(turn)
     upkeep.reboot_when_idle(turn)
     configure.go_on(turn)
+    upgrade.go_on(turn)
     return turn.state, tuple(turn.actions)
 
 
@@ -68,13 +77,15 @@ def _dispatch(turn: Turn, event: Event) -> None:
             _time_passed(turn)
         case Commanded(message, request, stored):
             turn.stored = stored
-            HANDLERS.get(message.command, _not_supported)(turn, message, request)
+            HANDLERS[message.command](turn, message, request)
         case Repeated(request, outcome):
             _repeat(turn, request, outcome)
         case Refused(request, result, text):
             turn.do(Reply(request, result, f"{result.value},{plain_text(text)}"))
         case Silenced(gun):
             charging.silenced(turn, gun)
+        case BoardFaults(board, faults):
+            records.board_faults_reported(turn, board, faults)
         case JobDone(StartGun() as job, result, text):
             charging.start_done(turn, job, result, text)
         case JobDone(StopGun() as job, result, text):
@@ -89,8 +100,21 @@ def _dispatch(turn: Turn, event: Event) -> None:
             upkeep.versions_read(turn, versions)
         case LinkChanged(connected):
             _link_changed(turn, connected)
-        case Resumed():
+        case Resumed(boot):
             upkeep.resume(turn)
+            upgrade.resume(turn, boot)
+        case FirmwareProgress():
+            upgrade.progressed(turn, event)
+        case FirmwareFetched():
+            upgrade.fetched(turn, event)
+        case FirmwareFailed():
+            upgrade.failed(turn, event)
+        case InstallerAnswered():
+            upgrade.installer_answered(turn, event)
+        case FlashProgress(percent):
+            upgrade.flash_progressed(turn, percent)
+        case FlashDone():
+            upgrade.flashed(turn, event)
         case Replayed():
             records.replayed(turn, event)
         case Delivered():
@@ -106,6 +130,7 @@ def _time_passed(turn: Turn) -> None:
         upkeep.feed_watchdogs(turn)
     if now_ms >= turn.state.next_heartbeat_ms:
         upkeep.send_heartbeat(turn)
+    upgrade.time_passed(turn)
     if turn.state.rebooting is not None and now_ms >= turn.state.rebooting.due_ms:
         upkeep.begin_reboot(turn)
 
@@ -120,9 +145,3 @@ def _repeat(turn: Turn, request: Request, outcome: str) -> None:
     """The first outcome stands. While there is none, its reply, still to come, answers the repetition too."""
     if outcome:
         turn.do(repetition(request, outcome))
-
-
-def _not_supported(turn: Turn, message: Message, request: Request) -> None:
-    title = COMMANDS[message.command].title
-    text = f"command = {message.command} ({title}): version {turn.config.version} does not carry it out"
-    turn.reply(request, Result.NOT_SUPPORTED, text)

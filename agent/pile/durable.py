@@ -3,13 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from agent.pile.parameters import Parameters, Reservation, Server, Site
+from agent.pile.firmware import Image, PastUpgrade, Ticket, Upgrade
+from agent.pile.parameters import GunSettings, Parameters, Reservation, Server, Site
 from agent.pile.parts import from_json, to_json
 from agent.pile.state import (
     Alarm,
     Configuring,
     Gun,
     GunTariff,
+    KnownTime,
     Now,
     PastOrder,
     PendingReboot,
@@ -32,6 +34,11 @@ SET_BY_PLATFORM = {
     "parameters": Parameters,
     "server": Server,
     "configuring": Configuring,
+    "owed": tuple[GunSettings, ...],
+    "ticket": Ticket,
+    "upgrade": Upgrade,
+    "past_upgrades": tuple[PastUpgrade, ...],
+    "board_images": tuple[Image, ...],
 }
 RESUME_MS = 5000  # a restarted agent asks the boards before it calls a start too late
 
@@ -50,14 +57,21 @@ def durable_keys() -> tuple[str, ...]:
 def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileState:
     """The state that ``parts`` remember. A stop gets its time anew, a start only what is left of it."""
     state = new_state(config, now)
+    time = from_json(KnownTime, parts.get("time"))
     guns = {
-        number: _restore_gun(config, gun, parts.get(f"{GUN_PREFIX}{number}"), now) for number, gun in state.guns.items()
+        number: _restore_gun(config, gun, parts.get(f"{GUN_PREFIX}{number}"), time, now)
+        for number, gun in state.guns.items()
     }
+    set_by_platform = _set_by_platform(parts)
+    for one in set_by_platform.get("owed", ()):
+        if one.gun in guns:
+            guns[one.gun] = replace(guns[one.gun], owed=one.settings)
     replay = from_json(Replay, parts.get("replay"))
     alarms = from_json(tuple[Alarm, ...], parts.get("alarms") or [])
     return replace(
         state,
         guns=guns,
+        time=time,
         settings=from_json(Settings, parts.get("settings")) or state.settings,
         past_orders=from_json(tuple[PastOrder, ...], parts.get("past_orders") or []),
         pending_reboot=from_json(PendingReboot, parts.get("pending_reboot")),
@@ -66,7 +80,7 @@ def restore(config: PileConfig, parts: dict[str, JsonValue], now: Now) -> PileSt
         offline_bills=parts.get("offline_bills") or 0,
         replay=replay,
         replay_kept=replay,
-        **_set_by_platform(parts),
+        **set_by_platform,
     )
 
 
@@ -81,6 +95,7 @@ def _set_by_platform(parts: dict[str, JsonValue]) -> dict[str, Any]:
 def _parts(state: PileState) -> dict[str, object]:
     parts: dict[str, object] = {f"{GUN_PREFIX}{number}": gun.session for number, gun in state.guns.items()}
     return parts | {
+        "time": state.time,
         "settings": state.settings,
         "past_orders": state.past_orders,
         "pending_reboot": state.pending_reboot,
@@ -92,16 +107,19 @@ def _parts(state: PileState) -> dict[str, object]:
     }
 
 
-def _restore_gun(config: PileConfig, gun: Gun, part: JsonValue, now: Now) -> Gun:
+def _restore_gun(config: PileConfig, gun: Gun, part: JsonValue, time: KnownTime | None, now: Now) -> Gun:
     if not part:
         return gun
     session: Session = from_json(Session, part)
-    deadline_ms = now.mono_ms + _time_left_ms(config, session, now)
+    deadline_ms = now.mono_ms + _time_left_ms(config, session, time, now)
     return replace(gun, session=session, ledger=session.ledger, stop_ordered_ms=now.mono_ms, deadline_ms=deadline_ms)
 
 
-def _time_left_ms(config: PileConfig, session: Session, now: Now) -> int:
+def _time_left_ms(config: PileConfig, session: Session, time: KnownTime | None, now: Now) -> int:
     if session.phase is not Phase.STARTING:
         return config.stop_timeout_s * 1000
-    gone_ms = now.wall_ms - session.accepted_ms if now.trusted else 0
+    if session.accepted_mono_ms is not None and time is not None and time.boot == now.boot:
+        gone_ms = now.mono_ms - session.accepted_mono_ms
+    else:
+        gone_ms = now.wall_ms - session.accepted_ms if now.trusted else 0
     return max(config.start_timeout_s * 1000 - max(gone_ms, 0), RESUME_MS)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from agent.pile.actions import Job, SetGun
 from agent.pile.board import DeviceVersion, GunReading
+from agent.pile.firmware import NO_BOOT, Boot, Image, Step
 from agent.pile.parameters import BoardSettings, Server
 from agent.pile.state import Request
 from agent.protocol.results import Result
@@ -62,6 +63,14 @@ class Silenced:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardFaults:
+    """What is wrong with a power board itself, by its own names; nothing of it any more, or ever, is empty."""
+
+    board: str
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobDone:
     """A job for the board is over: ``result`` OK, or why not, with ``text`` in words."""
 
@@ -114,13 +123,66 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class FirmwareProgress:
+    """The file of an upgrade is being fetched or, ``is_verifying``, proved."""
+
+    record_id: str
+    percent: int
+    is_verifying: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareFetched:
+    """The file is here and its signatures prove it."""
+
+    record_id: str
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareFailed:
+    """The file could not be fetched or proved."""
+
+    record_id: str
+    result: Result
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstallerAnswered:
+    """The installer has done its part, or ``result`` and ``text`` say why not."""
+
+    do: Step
+    result: Result
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FlashProgress:
+    """The power boards have so much of their new image."""
+
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlashDone:
+    """The power boards run the new image, or ``result`` and ``text`` say why not. ``version``: what they run."""
+
+    result: Result
+    text: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The broker has taken everything the pile had to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The agent has started, with the state it remembered."""
+    """The agent has started, with the state it remembered. ``boot``: what the launcher says of this start."""
+
+    boot: Boot = NO_BOOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +191,6 @@ class Ticked:
 
 
 FromPlatform = Commanded | Repeated | Refused
-FromBoard = Measured | Silenced | JobDone | GunSet | VersionsRead
-Event = FromPlatform | FromBoard | LinkChanged | ServerTried | Delivered | Replayed | Resumed | Ticked
+FromBoard = Measured | Silenced | BoardFaults | JobDone | GunSet | VersionsRead | FlashProgress | FlashDone
+FromBridge = FirmwareProgress | FirmwareFetched | FirmwareFailed | InstallerAnswered
+Event = FromPlatform | FromBoard | FromBridge | LinkChanged | ServerTried | Delivered | Replayed | Resumed | Ticked

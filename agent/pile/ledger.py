@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 
 from agent.pile.money import Price, amount_fen
 from agent.pile.tariff import Tariff
+from agent.version import RELEASED_MS
+
+MARK_MS = 300_000  # between two marks energy is taken to have flowed evenly, should it have to be priced anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,29 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """So much energy the charge had had at a time of the boot's monotonic clock."""
+
+    mono_ms: int
+    energy_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """What of a ledger was stamped while the time was not sure (docs/adr/0013-time.md): all that follows ``before``, by
+    the ``marks``, the last of which is the last reading."""
+
+    before: tuple[Segment, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """Segments without a gap, and the meter reading at the end of the last one."""
 
     segments: tuple[Segment, ...]
     meter_wh: int
+    unsure: Unsure | None = None
 
     @property
     def energy_wh(self) -> int:
@@ -70,7 +91,50 @@ def advance(ledger: Ledger, at_ms: int, meter_wh: int, tariff: Tariff, utc_offse
             segments[-1] = replace(segments[-1], end_ms=part.end_ms, energy_wh=segments[-1].energy_wh + part.energy_wh)
         else:
             segments.append(part)
-    return Ledger(tuple(segments), meter_wh)
+    return replace(ledger, segments=tuple(segments), meter_wh=meter_wh)
+
+
+# ---- times that are not sure ----
+
+
+def unsure(ledger: Ledger) -> Ledger:
+    """What follows is stamped while the time is not sure."""
+    return ledger if ledger.unsure is not None else replace(ledger, unsure=Unsure(ledger.segments))
+
+
+def settled(ledger: Ledger) -> Ledger:
+    """Its times are sure now, or never will be."""
+    return replace(ledger, unsure=None)
+
+
+def marked(ledger: Ledger, mono_ms: int) -> Ledger:
+    """The ledger's end was read at ``mono_ms``: noted where its times are not sure. Of marks close to each other the
+    later one counts, but for the first."""
+    if ledger.unsure is None:
+        return ledger
+    marks = ledger.unsure.marks
+    kept = marks[:-1] if len(marks) > 1 and mono_ms - marks[-2].mono_ms < MARK_MS else marks
+    return replace(ledger, unsure=replace(ledger.unsure, marks=(*kept, Mark(mono_ms, ledger.energy_wh))))
+
+
+def stamped_anew(ledger: Ledger, ahead_ms: int, tariff: Tariff, utc_offset_s: int) -> Ledger:
+    """The ledger as it would be, had it been known that the wall clock is so far ahead of the monotonic one."""
+    stamped = ledger.unsure or Unsure(ledger.segments)
+    before = _before_the_boot(stamped.before, ahead_ms)
+    begin = before or open_ledger(stamped.marks[0].mono_ms + ahead_ms, 0, tariff, utc_offset_s).segments
+    anew = Ledger(begin, sum(segment.energy_wh for segment in begin))  # its meter counts the charge alone
+    for mark in stamped.marks:
+        at_ms = max(mark.mono_ms + ahead_ms, anew.segments[-1].end_ms)
+        anew = advance(anew, at_ms, mark.energy_wh, tariff, utc_offset_s)
+    return Ledger(anew.segments, ledger.meter_wh, replace(stamped, before=before))
+
+
+def _before_the_boot(segments: tuple[Segment, ...], boot_ms: int) -> tuple[Segment, ...]:
+    """Segments of an earlier boot that never knew the time: all there is to say is that they end before this one."""
+    if not segments or segments[0].start_ms >= RELEASED_MS:
+        return segments
+    by_ms = boot_ms - segments[-1].end_ms
+    return tuple(replace(one, start_ms=one.start_ms + by_ms, end_ms=one.end_ms + by_ms) for one in segments)
 
 
 def _split(from_ms: int, to_ms: int, energy_wh: int, tariff: Tariff, utc_offset_s: int) -> Iterator[Segment]:

@@ -46,6 +46,17 @@ def faults_reported(turn: Turn, gun: int, faults: tuple[str, ...]) -> None:
             clear_alarm(turn, alarm, f"gun {gun}: {alarm.fault} is over")
 
 
+def board_faults_reported(turn: Turn, board: str, faults: tuple[str, ...]) -> None:
+    """A power board itself reports these faults and no other. Alarms of the pile, told apart by the board's name."""
+    prefix = f"{board}: "
+    for fault in sorted(faults):
+        alarm = Alarm(0, alarm_of_fault(fault).value, prefix + fault)
+        raise_alarm(turn, alarm, alarm.fault)
+    for alarm in turn.state.alarms:
+        if alarm.gun == 0 and alarm.fault.startswith(prefix) and alarm.fault.removeprefix(prefix) not in faults:
+            clear_alarm(turn, alarm, f"{alarm.fault} is over")
+
+
 def device_silent(turn: Turn, gun: int) -> None:
     raise_alarm(turn, Alarm(gun, AlarmCode.DEVICE_SILENT.value), f"the power board of gun {gun} does not answer")
 

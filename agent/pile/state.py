@@ -4,10 +4,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.pile.board import GunReading
+from agent.pile.firmware import Image, PastUpgrade, Ticket, Upgrade
 from agent.pile.ledger import Ledger
 from agent.pile.meter import Doubtful
 from agent.pile.money import Price
 from agent.pile.parameters import NO_SERVER, BoardSettings, GunSettings, Parameters, Reservation, Server, Site
+from agent.pile.request import Request as Request
 from agent.pile.tariff import Tariff
 from agent.protocol.results import RecordType, Result, StopReason
 
@@ -16,11 +18,33 @@ RECENT_ORDERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The time of a turn: wall clock (epoch), monotonic clock, and whether the wall clock may be believed."""
+    """The time of a turn: wall clock (epoch), monotonic clock of the kernel's ``boot``, and whether the wall clock may
+    be believed. ``is_estimate``: it goes by the platform's commands, and may have to go forward yet."""
 
     wall_ms: int
     mono_ms: int
     trusted: bool = True
+    is_estimate: bool = False
+    boot: str = ""
+
+    @property
+    def is_sure(self) -> bool:
+        return self.trusted and not self.is_estimate
+
+    @property
+    def ahead_ms(self) -> int:
+        """How far the wall clock is ahead of the monotonic one."""
+        return self.wall_ms - self.mono_ms
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTime:
+    """What is known of the time in the kernel's ``boot``: how far the wall clock is ahead of its monotonic clock
+    (``None``: nothing), and whether that is sure."""
+
+    boot: str
+    ahead_ms: int | None = None
+    is_sure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +66,7 @@ class PileConfig:
     max_power_w: int = 500_000  # a meter that counts faster than this has jumped
     silence_limit_s: int = 300  # a device silent for so long loses its charge
     version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A command that is owed a reply: ``timestamp`` verbatim, ``key`` its place in the inbox."""
-
-    command: int
-    timestamp: str
-    key: str
+    can_update: bool = False  # 113 and 114 have a place to put things
 
 
 class Phase(StrEnum):
@@ -75,6 +91,7 @@ class Session:
     tariff: Tariff  # as it was at the start
     start_request: Request | None  # until its final reply
     meter_start_wh: int | None = None
+    accepted_mono_ms: int | None = None  # where ``accepted_ms`` is not sure: in this boot's monotonic time
     ledger: Ledger | None = None  # as it was at the last checkpoint
     is_local: bool = False  # begun at the pile, by card or button
     stop_reason: StopReason | None = None
@@ -107,6 +124,7 @@ class Gun:
     owed: BoardSettings | None = None  # what its board is to be set to once the gun is idle
     is_being_set: bool = False
     owed_retry_ms: int = 0
+    is_locked: bool = False  # by an upgrade
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +215,7 @@ class PileState:
     """The whole pile."""
 
     guns: dict[int, Gun]
+    time: KnownTime | None = None  # as of the last turn
     settings: Settings = field(default_factory=Settings)
     past_orders: tuple[PastOrder, ...] = ()
     pending_reboot: PendingReboot | None = None
@@ -212,6 +231,14 @@ class PileState:
     parameters: Parameters | None = None
     server: Server | None = None
     configuring: Configuring | None = None
+    owed: tuple[GunSettings, ...] = ()  # to boards that a 106 had changed which failed while none was in force
+    ticket: Ticket | None = None  # a 113 that waits for its 114
+    ticket_until_ms: int = 0  # monotonic
+    upgrade: Upgrade | None = None
+    upgrade_percent: int = 0  # of its stage
+    upgrade_due_ms: int = 0  # when its stage has to look again
+    past_upgrades: tuple[PastUpgrade, ...] = ()
+    board_images: tuple[Image, ...] = ()  # what the power boards took last, to be pushed again if need be
     connected: bool = False
     started_ms: int = 0  # monotonic
     next_heartbeat_ms: int = 0

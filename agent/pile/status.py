@@ -42,6 +42,7 @@ def _is_updating(gun: Gun) -> bool:
 
 RESTS = (
     Rest(GunStatus.OUT_OF_SERVICE, "106 has withdrawn it", lambda gun, _: gun.is_withdrawn),
+    Rest(GunStatus.UPDATING, "an upgrade has locked it", lambda gun, _: gun.is_locked),
     Rest(GunStatus.OUT_OF_SERVICE, "its board does not answer", lambda gun, _: gun.silent or gun.reading is None),
     Rest(GunStatus.OUT_OF_SERVICE, "it is rebooted", is_rebooting),
     Rest(GunStatus.UPDATING, "its controller is updated or restarting", lambda gun, _: _is_updating(gun)),

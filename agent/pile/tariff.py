@@ -33,6 +33,11 @@ class Tariff:
         return all(price.is_free for price in self.prices)
 
     @property
+    def is_flat(self) -> bool:
+        """One price around the clock: it holds whatever the time is."""
+        return len(set(self.prices)) == 1
+
+    @property
     def cheapest(self) -> Price:
         """The price at which a kilowatt-hour costs least."""
         return min(self.prices, key=lambda price: price.price + price.service_fee)

@@ -16,6 +16,7 @@ from agent.protocol.commands import EventRecord, GunState, Heartbeat
 from agent.protocol.events import EventCode
 from agent.protocol.records import body_of
 from agent.protocol.results import RecordType, Result
+from agent.protocol.rules import epoch_ms
 
 SEVERITIES = {
     EventCode.STOP_FAILED: Severity.ERROR,
@@ -25,6 +26,7 @@ SEVERITIES = {
     EventCode.CAP_PASSED: Severity.WARNING,
     EventCode.CONFIGURE_FAILED: Severity.WARNING,
     EventCode.BOARD_NOT_SET: Severity.WARNING,
+    EventCode.TIME_UNKNOWN: Severity.WARNING,
 }
 
 
@@ -108,6 +110,17 @@ class Turn:
         return ordered is not None and ordered.gun in (0, number)
 
     def is_stale(self, timestamp: int) -> bool:
-        """A command with that timestamp (ms from 1e12 on, else s) is older than ``command_ttl``, as far as is known."""
-        sent_ms = timestamp if timestamp >= 10**12 else timestamp * 1000
-        return self.now.trusted and self.now.wall_ms - sent_ms > self.config.command_ttl_s * 1000
+        """A command with that timestamp is older than ``command_ttl``, as far as is known: an estimated time says how
+        late it is at least."""
+        return self.now.trusted and self.now.wall_ms - epoch_ms(timestamp) > self.config.command_ttl_s * 1000
+
+    @property
+    def unsure_ms(self) -> int | None:
+        """While the time is not sure: now, by this boot's monotonic clock."""
+        return None if self.now.is_sure else self.now.mono_ms
+
+    def why_unpriced(self, tariff: Tariff) -> str | None:
+        """Why energy delivered now can't be priced, in words."""
+        if self.now.trusted or tariff.is_flat:
+            return None
+        return f"the time is not known, and tariff {tariff.template} has {len(set(tariff.prices))} prices"

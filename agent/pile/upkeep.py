@@ -50,6 +50,8 @@ def feed_watchdogs(turn: Turn) -> None:
 def resume(turn: Turn) -> None:
     """After a restart: ask again what was being asked, and say so."""
     turn.note(0, EventCode.AGENT_STARTED, f"version {turn.config.version}")
+    if not turn.now.trusted:
+        turn.note(0, EventCode.TIME_UNKNOWN, "the time is not known: the system's clock is not set")
     _refuse_reboot_of_lost_gun(turn)
     if turn.state.versions_requests:
         turn.do(ReadVersions())
@@ -100,10 +102,13 @@ def reboot(turn: Turn, message: Message, request: Request) -> None:
 
 
 def reboot_when_idle(turn: Turn) -> bool:
-    """Say OK to a pending reboot once no gun concerned has a charge. What was pending is forgotten in the same turn:
-    a reboot must not be found again, and done again, after it."""
+    """Say OK to a pending reboot once no gun concerned has a charge or is locked. What was pending is forgotten in the
+    same turn: a reboot must not be found again, and done again, after it."""
     pending = turn.state.pending_reboot
-    if pending is None or any(turn.gun(number).session for number in _guns_concerned(turn, pending.gun)):
+    if pending is None:
+        return False
+    guns = [turn.gun(number) for number in _guns_concerned(turn, pending.gun)]
+    if any(gun.session or gun.is_locked for gun in guns):
         return False
     due_ms = turn.now.mono_ms + REBOOT_REPLY_WAIT_MS
     turn.change(pending_reboot=None, rebooting=Rebooting(pending.request, pending.gun, due_ms))

@@ -7,24 +7,37 @@ step goes first.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-from agent.pile.actions import FeedWatchdogs, Job, ReadVersions, RebootBoards, RebootGun, SetGun, StartGun, StopGun
+from agent.clock import Clock
+from agent.pile.actions import (
+    FeedWatchdogs,
+    FlashBoard,
+    Job,
+    ReadVersions,
+    RebootBoards,
+    RebootGun,
+    SetGun,
+    StartGun,
+    StopGun,
+)
 from agent.pile.board import DeviceVersion, GunReading
-from agent.pile.events import FromBoard, GunSet, JobDone, Measured, Silenced, VersionsRead
+from agent.pile.events import BoardFaults, FromBoard, GunSet, JobDone, Measured, Silenced, VersionsRead
 from agent.pile.parameters import BoardSettings
 from agent.power.config import LineConfig
-from agent.power.device import Device, Outcome, Steps
+from agent.power.device import Device, Outcome
 from agent.power.line import SerialLine
-from agent.power.scheduler import Scheduler, Task, Urgency
+from agent.power.scheduler import Scheduler, Steps, Task, Urgency, told
+from agent.power.update import BoardsUpdate
 from agent.protocol.results import Result
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Order = Job | SetGun | FeedWatchdogs | ReadVersions
+Order = Job | SetGun | FeedWatchdogs | ReadVersions | FlashBoard
 ALIVE_WITHIN_S = 10.0  # a line's thread that has not gone round for so long is stuck
 BEHIND_STOP_S = 0.02  # how often a start looks whether the stop before it is over
 
@@ -38,14 +51,17 @@ class Bus:
         lines: tuple[LineConfig, ...],
         post: Callable[[FromBoard], None],
         on_failure: Callable[[BaseException], None],
+        clock: Clock,
     ) -> None:
         self._post = post
-        self._lines = [_Worker(config, post, on_failure) for config in lines]
+        self._lines = [_Worker(config, post, on_failure, clock) for config in lines]
         self._of_gun = {gun: (worker, device) for worker in self._lines for device in worker.devices
                         for gun in device.config.guns}  # fmt: skip
         self._starts: dict[int, Task] = {}
         self._stops: dict[int, Task] = {}
         self._settings: dict[int, Task] = {}
+        self._updates: deque[BoardsUpdate] = deque()  # the first one runs
+        self._updates_lock = threading.Lock()
 
     def start(self) -> None:
         for worker in self._lines:
@@ -57,8 +73,8 @@ class Bus:
 
     def do(self, order: Order) -> None:
         """Have something done; a job's ``JobDone`` follows (one for a stop that meets another, none for a start that a
-        stop has overtaken), ``GunSet`` after ``SetGun``, and ``VersionsRead`` after
-        ``ReadVersions``."""
+        stop has overtaken), ``GunSet`` after ``SetGun``, ``VersionsRead`` after ``ReadVersions``, and after
+        ``FlashBoard`` ``FlashProgress`` and one ``FlashDone``."""
         match order:
             case StartGun():
                 self._start_gun(order)
@@ -75,6 +91,8 @@ class Bus:
                 self._feed()
             case ReadVersions():
                 self._read_versions()
+            case FlashBoard():
+                self._flash_boards(order)
 
     def is_alive(self) -> bool:
         """Every line's thread has gone round lately."""
@@ -103,7 +121,7 @@ class Bus:
 
     def _set_gun(self, job: SetGun) -> None:
         worker, device = self._of_gun[job.gun]
-        task = Task(Urgency.START, _told(device.setting(job.gun, job.settings), partial(self._gun_set, job)))
+        task = Task(Urgency.START, told(device.setting(job.gun, job.settings), partial(self._gun_set, job)))
         self._settings[job.gun] = task
         worker.scheduler.submit(task)
 
@@ -112,7 +130,7 @@ class Bus:
         self._post(GunSet(job, before, outcome.result, outcome.text))
 
     def _submit(self, job: Job, urgency: Urgency, gun: int, steps: Steps[Outcome]) -> Task:
-        task = Task(urgency, _told(steps, partial(self._job_done, job)))
+        task = Task(urgency, told(steps, partial(self._job_done, job)))
         self._of_gun[gun][0].scheduler.submit(task)
         return task
 
@@ -127,7 +145,7 @@ class Bus:
         devices = self._devices()
         gathered = _Gathered[Outcome](len(devices), lambda outcomes: self._job_done(job, _worst(outcomes)))
         for number, (worker, device) in enumerate(devices):
-            steps = _told(device.acting("reboot_board", 0, {}), partial(gathered.add, number))
+            steps = told(device.acting("reboot_board", 0, {}), partial(gathered.add, number))
             worker.scheduler.submit(Task(Urgency.START, steps))
 
     def _read_versions(self) -> None:
@@ -136,8 +154,25 @@ class Bus:
             len(devices), lambda found: self._post(VersionsRead(tuple(one for some in found for one in some)))
         )
         for number, (worker, device) in enumerate(devices):
-            steps = _told(_named_versions(device), partial(gathered.add, number))
+            steps = told(_named_versions(device), partial(gathered.add, number))
             worker.scheduler.submit(Task(Urgency.LIVE, steps))
+
+    def _flash_boards(self, order: FlashBoard) -> None:
+        """Behind an update that runs: were it the same order again, it will find that there is nothing left to do."""
+        devices = [(worker.scheduler, device) for worker, device in self._devices()]
+        update = BoardsUpdate(order, devices, self._post, self._next_update)
+        with self._updates_lock:
+            self._updates.append(update)
+            is_first = len(self._updates) == 1
+        if is_first:
+            update.start()
+
+    def _next_update(self) -> None:
+        with self._updates_lock:
+            self._updates.popleft()
+            following = self._updates[0] if self._updates else None
+        if following is not None:
+            following.start()
 
     def _devices(self) -> list[tuple["_Worker", Device]]:
         return [(worker, device) for worker in self._lines for device in worker.devices]
@@ -147,7 +182,11 @@ class _Worker:
     """One line: its thread, its port, its devices."""
 
     def __init__(
-        self, config: LineConfig, post: Callable[[FromBoard], None], on_failure: Callable[[BaseException], None]
+        self,
+        config: LineConfig,
+        post: Callable[[FromBoard], None],
+        on_failure: Callable[[BaseException], None],
+        clock: Clock,
     ) -> None:
         self._config = config
         self._post = post
@@ -155,7 +194,15 @@ class _Worker:
         self._feeding: set[str] = set()
         self.scheduler = Scheduler(f"bus {config.port}", on_failure)
         self.devices = [
-            Device(self._line, device, self._polled, partial(self._silenced, device.guns)) for device in config.devices
+            Device(
+                self._line,
+                device,
+                clock,
+                self._polled,
+                partial(self._silenced, device.guns),
+                partial(self._faults_changed, device.name),
+            )
+            for device in config.devices
         ]
 
     def start(self) -> None:
@@ -178,7 +225,7 @@ class _Worker:
             if name not in self._feeding:
                 self._feeding.add(name)
                 feeding = device.acting("feed", 0, {"timeout_s": self._config.watchdog_s})
-                self.scheduler.submit(Task(Urgency.WATCHDOG, _told(feeding, partial(self._fed, name))))
+                self.scheduler.submit(Task(Urgency.WATCHDOG, told(feeding, partial(self._fed, name))))
 
     def status(self) -> dict[str, object]:
         return {
@@ -194,6 +241,9 @@ class _Worker:
     def _polled(self, readings: list[GunReading]) -> None:
         for reading in readings:
             self._post(Measured(reading))
+
+    def _faults_changed(self, board: str, faults: tuple[str, ...]) -> None:
+        self._post(BoardFaults(board, faults))
 
     def _silenced(self, guns: tuple[int, ...], _reason: str) -> None:
         for gun in guns:
@@ -215,12 +265,6 @@ class _Gathered(Generic[T]):
             is_last = len(self._parts) == self._count
         if is_last:
             self._done([self._parts[number] for number in range(self._count)])
-
-
-def _told(steps: Steps[T], tell: Callable[[T], None]) -> Iterator[float]:
-    """``steps``, and their outcome told at the end."""
-    outcome = yield from steps
-    tell(outcome)
 
 
 def _behind(earlier: Task | None, steps: Steps[T]) -> Steps[T]:

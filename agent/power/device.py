@@ -8,43 +8,51 @@ the others little; a port that is gone costs nothing, and its line says so.
 import logging
 import time
 from array import array
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from agent.clock import now as clock_now
-from agent.pile.actions import StartGun
-from agent.pile.board import GunReading
+from agent.clock import Clock
+from agent.pile.actions import FlashBoard, StartGun
+from agent.pile.board import BoardState, GunReading
 from agent.pile.parameters import BoardSettings
 from agent.power.blocks import Block, Field, Values, merge
 from agent.power.config import DeviceConfig, LineConfig
-from agent.power.errors import BusError, DeviceBusy, DeviceDeclined, DeviceFailed, DeviceRefused, PortLost
+from agent.power.errors import (
+    BusError,
+    DeviceBusy,
+    DeviceDeclined,
+    DeviceFailed,
+    DeviceRefused,
+    NotAppliedError,
+    PortLost,
+)
+from agent.power.flashing import BoardWindow, last_good_image, limits_for, new_image
 from agent.power.instrument import Instrument
 from agent.power.line import PortDownError, SerialLine
 from agent.power.profile import BoardStatus, Profile, Write
+from agent.power.scheduler import AT_ONCE, Steps
 from agent.protocol.results import Result
+from firmware_bridge.errors import FirmwareError, InstallFailed
+from firmware_bridge.flash import Flashed, flashing
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Steps = Generator[float, None, T]
 
-AT_ONCE = 0.0
 BUSY_PAUSE_S = 0.1
 SILENT_AFTER = 3  # polls in a row without an answer
 PAUSE_FIRST_S = 1.0
 PAUSE_MOST_S = 30.0
 CLOCK_PERIOD_S = 24 * 3600.0
+CLOCK_OFF_MS = 5000  # ours has been set: the board's is not left so far behind
 FRAME_CHARACTERS = 13  # a read's own: request of 8, and 5 around the answer's registers
 THINKING_MS = 5  # what a board typically takes before it answers
+_FLOWING = (BoardState.STARTING, BoardState.CHARGING, BoardState.STOPPING)
 _SETTINGS = (  # action, its register, what it is called in BoardSettings and among the action's parameters
     ("set_current_limit", "current_limit", "current_limit_da"),
     ("set_mode", "mode", "mode"),
     ("set_phases", "phases", "phases"),
 )
-
-
-class NotAppliedError(Exception):
-    """What was read back differs from what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +77,37 @@ class Tally:
 
 
 class Device:
-    """One board. All methods run in the line's thread; ``on_poll`` and, when the board stops answering, ``on_silence``
-    are called there."""
+    """One board. All methods run in the line's thread; ``on_poll``, when the board stops answering ``on_silence``, and
+    ``on_faults`` with what is wrong with the board itself, at first and whenever it changes, are called there."""
 
     def __init__(
         self,
         line: SerialLine,
         config: DeviceConfig,
+        clock: Clock,
         on_poll: Callable[[list[GunReading]], None],
         on_silence: Callable[[str], None],
+        on_faults: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.config = config
         self.tally = Tally()
         self._line = line
         self._on_poll = on_poll
         self._on_silence = on_silence
+        self._on_faults = on_faults
+        self._faults_polled: tuple[str, ...] | None = None
+        self._faults_told: tuple[str, ...] | None = None
+        self._clock = clock
         self._instrument: Instrument | None = None
         self._failed_polls = 0
         self._is_silent = False
         self._pause_s = PAUSE_FIRST_S
         self._rests_until = 0.0
         self._clock_due_at = 0.0
+        self._clock_set_to_ms = 0  # ahead of the monotonic clock
+        self._latest: list[GunReading] = []
+        self._is_flashing = False  # the board is left alone but for its update, and for a stop
+        self._is_out_of_service = False  # and its guns have been reported so
 
     # ---- tasks ----
 
@@ -97,6 +115,8 @@ class Device:
         """Read the live registers for ever, each period; ever more seldom while the board is silent."""
         blocks = self.blocks("live")
         while True:
+            while self._is_flashing:
+                yield time.monotonic() + self._line.config.poll_ms / 1000
             started_at = time.monotonic()
             try:
                 values = yield from self._read_all(blocks)
@@ -111,7 +131,7 @@ class Device:
         blocks = self.blocks("statistics")
         while blocks:
             yield time.monotonic() + self._line.config.statistics_ms / 1000
-            if self._failed_polls == 0:
+            if self._failed_polls == 0 and not self._is_flashing:
                 try:
                     yield from self._read_all(blocks)
                 except (BusError, PortDownError) as error:
@@ -128,7 +148,10 @@ class Device:
         return self.acting("start", job.gun, parameters)
 
     def acting(self, action: str, gun: int, parameters: dict[str, int | str]) -> Steps[Outcome]:
-        """Carry out a profile's action and read back what it wrote; ``gun`` is the pile's number, 0 the board."""
+        """Carry out a profile's action and read back what it wrote; ``gun`` is the pile's number, 0 the board. A board
+        that is being updated is told nothing but to stop."""
+        if self._is_flashing and action != "stop":
+            return Outcome(Result.BUSY, f"{self.config.name} (unit {self.config.unit}): its firmware is being updated")
         try:
             for write in self.config.profile.writes(action, self._own_number(gun), **parameters):
                 yield from self._write_checked(write)
@@ -182,6 +205,41 @@ class Device:
             for (own, name), value in sorted(values.items())
             if name == "fw_version"
         ]
+
+    def flashing(self, order: FlashBoard, on_progress: Callable[[int], object]) -> Steps[Flashed]:
+        """Bring the order's image onto the board, or go on with it where the board stands. Meanwhile it is not polled,
+        and once it is out of service its guns are reported as updating."""
+        self._is_flashing = True
+        try:
+            return (yield from self._flashing(order, on_progress))
+        except FirmwareError as error:
+            return Flashed(error.result, str(error), "")
+        finally:
+            self._is_flashing = self._is_out_of_service = False
+
+    def _flashing(self, order: FlashBoard, on_progress: Callable[[int], object]) -> Steps[Flashed]:
+        profile = self.config.profile
+        if not profile.has_firmware_window:
+            raise InstallFailed(f"profile {profile.name} has no firmware window")
+        for reading in self._latest:
+            if reading.state in _FLOWING:
+                raise InstallFailed(f"gun {reading.gun} is {reading.state.value}")
+        window = BoardWindow(
+            profile, order.hardware, _largest_gap(self._line.config), self._read_all, self._write_checked,
+            self._tried, self._taken_out_of_service,
+        )  # fmt: skip
+        new, last_good = new_image(order, window.fitted(order.version)), last_good_image(order)
+        return (yield from flashing(window, new, last_good, limits_for(window, order.packet_length), on_progress))
+
+    def _taken_out_of_service(self) -> None:
+        """Its guns keep their plug and meter as they were polled last."""
+        if self._is_out_of_service:
+            return
+        self._is_out_of_service = True
+        at_ms = int(time.monotonic() * 1000)
+        known = {reading.gun: reading for reading in self._latest}
+        blank = [GunReading(gun, at_ms, BoardState.UPDATING, plugged=False) for gun in self.config.guns]
+        self._on_poll([replace(known.get(one.gun, one), state=BoardState.UPDATING, at_ms=at_ms) for one in blank])
 
     # ---- transactions ----
 
@@ -248,6 +306,8 @@ class Device:
 
     def _polled(self, values: Values, started_at: float) -> None:
         """The readings are as old as the first of the blocks: a write may have come between two of them."""
+        if self._is_flashing:
+            return  # a poll that was under way when the update began
         if self.tally.reason:
             log.info("%s on %s answers", self.config.name, self._line.config.port)
         self._failed_polls = 0
@@ -255,9 +315,10 @@ class Device:
         self._pause_s = PAUSE_FIRST_S
         self._note_status(self.config.profile.status(values))
         profile, at_ms = self.config.profile, int(started_at * 1000)
-        self._on_poll(
-            [replace(profile.reading(own, values, at_ms), gun=gun) for own, gun in enumerate(self.config.guns, 1)]
-        )
+        self._latest = [
+            replace(profile.reading(own, values, at_ms), gun=gun) for own, gun in enumerate(self.config.guns, 1)
+        ]
+        self._on_poll(self._latest)
 
     def _note_status(self, status: BoardStatus) -> None:
         before_s = self.tally.uptime_s
@@ -266,10 +327,23 @@ class Device:
             self._clock_due_at = 0.0
         for fault in sorted(set(status.faults) - set(self.tally.faults)):
             log.warning("%s reports %s", self.config.name, fault)
+        self._tell_faults(status.faults)
         self.tally.reason, self.tally.uptime_s, self.tally.faults = "", status.uptime_s, status.faults
+
+    def _tell_faults(self, faults: tuple[str, ...]) -> None:
+        """Those that two polls in a row report: a board that has just started lacks what the agent then gives it."""
+        before, self._faults_polled = self._faults_polled, faults
+        if before is None:
+            return
+        lasting = tuple(fault for fault in faults if fault in before)
+        if lasting != self._faults_told:
+            self._faults_told = lasting
+            self._on_faults(lasting)
 
     def _poll_failed(self, error: BusError | PortDownError) -> float:
         """When to poll again."""
+        if self._is_flashing:
+            return AT_ONCE
         self._failed_polls += 1
         now = time.monotonic()
         if isinstance(error, PortDownError):
@@ -289,13 +363,16 @@ class Device:
             self._on_silence(str(error))
 
     def _set_clock_when_due(self) -> Steps[None]:
-        """The board's clock follows ours, once that is right; a board that lost its power asks for it by its uptime."""
-        is_due = time.monotonic() >= self._clock_due_at and clock_now().trusted
+        """The board's clock follows ours, once that is known; a board that lost its power asks for it by its uptime."""
+        now = self._clock.now()
+        is_off = abs(now.ahead_ms - self._clock_set_to_ms) > CLOCK_OFF_MS
+        is_due = now.trusted and (is_off or time.monotonic() >= self._clock_due_at)
         if not is_due or not self.config.profile.can("set_clock"):
             return
         self._clock_due_at = time.monotonic() + CLOCK_PERIOD_S
+        self._clock_set_to_ms = now.ahead_ms
         yield AT_ONCE
-        outcome = yield from self.acting("set_clock", 0, {"epoch_s": int(time.time())})
+        outcome = yield from self.acting("set_clock", 0, {"epoch_s": self._clock.now().wall_ms // 1000})
         if outcome.result is Result.DEVICE_SILENT:
             self._clock_due_at = 0.0  # with the next poll that is answered
         elif outcome.result is not Result.OK:

@@ -65,6 +65,10 @@ class PortLost(serial.SerialException):
         self.fact = fact
 
 
+class NotAppliedError(Exception):
+    """What was read back differs from what was written."""
+
+
 _BY_CODE: dict[int, type[BusError]] = {
     1: DeviceRefused,
     2: DeviceRefused,

@@ -85,6 +85,10 @@ class Instrument(minimalmodbus.Instrument):  # type: ignore[misc]  # minimalmodb
         """1..123 registers (function 16) of 0..65535 each, in one frame."""
         self._communicate(rtu.write_registers_request(self.address, registeraddress, values))
 
+    def write_bytes(self, registeraddress: int, head: bytes, data: memoryview, number_of_registers: int) -> None:
+        """1..123 registers (function 16) given as bytes: ``head``, ``data``, then zeros."""
+        self._communicate(rtu.write_bytes_request(self.address, registeraddress, head, data, number_of_registers))
+
     def read_write_registers(
         self, read_address: int, read_count: int, write_address: int, values: "Sequence[int] | array[int]"
     ) -> list[int]:

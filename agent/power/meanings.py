@@ -93,8 +93,19 @@ ACTIONS = (
     ActionMeaning("set_mode", "gun", ("mode",), "constant voltage (cv) or current (cc)"),
     ActionMeaning("set_phases", "gun", ("phases",), "phases of the supply: single, three"),
     ActionMeaning("set_clock", "board", ("epoch_s",), "set the real-time clock, UTC"),
+    ActionMeaning("erase_firmware", "board", ("size", "crc32"), "firmware window: begin an update"),
+    ActionMeaning("verify_firmware", "board", (), "firmware window: compare the CRC"),
+    ActionMeaning("activate_firmware", "board", (), "firmware window: restart with the new image"),
 )
 # fmt: on
+
+# A device whose firmware can be updated has all of these. fw_offset, fw_length and fw_data stand side by side in this
+# order: a block is one frame.
+FIRMWARE_REGISTERS = (
+    "fw_version", "fw_state", "fw_received", "fw_size", "fw_crc32", "fw_command", "fw_offset", "fw_length", "fw_data",
+)  # fmt: skip
+FIRMWARE_ACTIONS = ("erase_firmware", "verify_firmware", "activate_firmware")
+FIRMWARE_STATES = _UPDATE_STATES
 
 BY_NAME = {(meaning.window, meaning.name): meaning for meaning in MEANINGS}
 ACTION_BY_NAME = {action.name: action for action in ACTIONS}

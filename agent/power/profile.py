@@ -22,6 +22,7 @@ from agent.power.profile_check import (
     RegisterReader,
     Table,
     Window,
+    check_firmware,
     check_required,
     read_labels,
     read_limits,
@@ -117,6 +118,17 @@ class Profile:
         """
         fields = self._fields(group, (*((0,) if board else ()), *guns))
         return merge(fields, largest_gap if self.limits.bridge_gaps else 0, self.limits.max_read_registers)
+
+    def board_blocks(self, names: Iterable[str], largest_gap: int) -> tuple[Block, ...]:
+        """The reads that fetch those registers of the board, as far as it has them; ``largest_gap``: see ``blocks``."""
+        registers = (self.register("board", name) for name in names)
+        fields = [Field(0, self.address(register), register) for register in registers if register is not None]
+        return merge(fields, largest_gap if self.limits.bridge_gaps else 0, self.limits.max_read_registers)
+
+    @property
+    def has_firmware_window(self) -> bool:
+        """The device's firmware can be updated. Then it has all of ``FIRMWARE_REGISTERS`` and ``FIRMWARE_ACTIONS``."""
+        return self.register("board", "fw_data") is not None
 
     def writes(self, action: str, gun: int = 0, **parameters: int | str) -> tuple[Write, ...]:
         """The frames that carry out ``action``, in order; neighbouring registers share one.
@@ -246,6 +258,8 @@ def parse_profile(content: Mapping[str, Any], file: str) -> Profile:
     reader.check_unused(faults)
     actions = ActionReader(registers, reader.seen, limits).read(top.table("actions"))
     check_required(faults, reader.seen, actions)
+    if not faults:
+        check_firmware(faults, registers, actions, limits)
     profile = Profile(
         name=top.text("name"),
         maker=top.text("maker"),

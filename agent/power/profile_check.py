@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from agent.power.meanings import ACTION_BY_NAME, ACTIONS, BY_NAME, KIND_TYPES, MEANINGS, ActionMeaning, Meaning
+from agent.power.meanings import (
+    ACTION_BY_NAME,
+    ACTIONS,
+    BY_NAME,
+    FIRMWARE_ACTIONS,
+    FIRMWARE_REGISTERS,
+    FIRMWARE_STATES,
+    KIND_TYPES,
+    MEANINGS,
+    ActionMeaning,
+    Meaning,
+)
 from agent.power.registers import GROUPS, NUMBER_WORDS, READ_FUNCTION, SIZED_TYPES, TYPES, Label, Register
 from agent.power.units import factor
 from agent.protocol.results import StopReason
@@ -354,6 +365,41 @@ def check_required(faults: Faults, seen: Iterable[tuple[str, str]], actions: Ite
     for action in ACTIONS:
         if action.required and action.name not in actions:
             faults.add("actions", f"{action.name!r} is missing: {action.doc}")
+
+
+def check_firmware(faults: Faults, registers: Iterable[Register], actions: Iterable[str], limits: Limits) -> None:
+    """A firmware window is whole, or there is none: half of one would fail when the old image is gone."""
+    window = {register.name: register for register in registers if register.window == "board"}
+    begun = [name for name in FIRMWARE_REGISTERS if name in window and name != "fw_version"]
+    missing = [name for name in FIRMWARE_REGISTERS if name not in window]
+    missing += [name for name in FIRMWARE_ACTIONS if name not in actions]
+    if begun and missing:
+        faults.add("board", f"the firmware window lacks {', '.join(missing)}, expected all of it or none")
+    elif begun:
+        _check_update_words(faults, window)
+        _check_block(faults, window, limits)
+
+
+def _check_update_words(faults: Faults, window: Mapping[str, Register]) -> None:
+    """What the board says of the update must be readable, so that one that was cut can go on."""
+    for name in ("fw_size", "fw_crc32"):
+        if "r" not in window[name].access:
+            faults.add(f"board.{name}", "access = 'w', expected 'rw': an update that was cut is known by it")
+    words = {label.name for label in window["fw_state"].values}
+    lacking = [word for word in FIRMWARE_STATES if word not in words]
+    if lacking:
+        faults.add("board.fw_state", f"values lacks {', '.join(lacking)}")
+
+
+def _check_block(faults: Faults, window: Mapping[str, Register], limits: Limits) -> None:
+    first, length, data = window["fw_offset"], window["fw_length"], window["fw_data"]
+    follow = first.offset + first.words == length.offset and length.offset + length.words == data.offset
+    if not follow or {first.function, length.function, data.function} != {"holding"}:
+        faults.add("board.fw_data", "expected fw_offset, fw_length and fw_data side by side in holding registers")
+    words = first.words + length.words + data.words
+    if words > limits.max_write_registers or 16 not in limits.write_functions:
+        most = limits.max_write_registers if 16 in limits.write_functions else 1
+        faults.add("board.fw_data", f"a block is one frame of {words} registers, expected at most {most}")
 
 
 class ActionReader:

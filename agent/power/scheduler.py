@@ -7,10 +7,15 @@ one transaction at most, whatever else is being done.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeVar
 
+T = TypeVar("T")
+Steps = Generator[float, None, T]  # a task, or a part of one, that comes out with a value
+
+AT_ONCE = 0.0
 OVERDUE_S = 10.0
 PROOF_OF_LIFE_S = 1.0  # the thread goes round at least so often
 
@@ -23,6 +28,7 @@ class Urgency(IntEnum):
     WATCHDOG = 2
     LIVE = 3
     STATISTICS = 4
+    UPDATE = 5  # of a board's firmware: it takes all the time that the others leave
 
 
 @dataclass(eq=False)
@@ -38,6 +44,12 @@ class Task:
         """Its place among the tasks that are ready; one that has waited for long moves up beside the live polls."""
         is_overdue = self.urgency > Urgency.LIVE and now - self.ready_at > OVERDUE_S
         return (Urgency.LIVE if is_overdue else self.urgency, self.ready_at)
+
+
+def told(steps: Steps[T], tell: Callable[[T], None]) -> Iterator[float]:
+    """``steps``, and their outcome told at the end."""
+    outcome = yield from steps
+    tell(outcome)
 
 
 class Scheduler:

@@ -471,7 +471,8 @@ _TABLE = (
     Command(
         111, "query update", Empty, (UpdateReport,), "", "R9,1.2.0,2,40",
         purpose="Ask how far an upgrade is.",
-        note="Also sent unasked whenever the state changes.",
+        note="Also sent unasked whenever the state changes, and each 10 % while the link is up. Without an upgrade the record "
+        "id is empty and the version is the agent's. Its stages stand in [docs/updates.md](updates.md).",
     ),
     Command(
         112, "query versions", Empty, (Versions,), "", "0.1.0,board,3.2.1",
@@ -479,12 +480,15 @@ _TABLE = (
     ),
     Command(
         113, "upgrade", Upgrade, (UpgradeReply,), "127.0.0.1:2121,pile,secret,1,0.1.0,R9", "R9,1", expires=True,
-        note="With need 1 the pile waits for the 114 of the same record id.",
+        note="With need 1 the pile waits for the 114 of the same record id, and keeps the login until then. An address is a host "
+        "with or without a port, or begins with `ftp://` or, for explicit TLS, `ftps://`. What happens to a second 113 or 114 "
+        "stands in [docs/updates.md](updates.md).",
     ),
     Command(
         114, "upgrade package", UpgradePackage, (PackageReply,),
         "0.2.0,R9,/firmware/pile-0.2.0.bundle,1024", "R9,0.2.0", expires=True,
-        note="Without a 113 before it the answer is 50 NO_CREDENTIALS. 111 tells the progress.",
+        note="Without a 113 before it the answer is 50 NO_CREDENTIALS. The first reply is 1 ACCEPTED; 2 DEFERRED follows when a gun "
+        "has to be waited for; 0 OK means that the new version is in force. 111 tells the progress.",
     ),
 )  # fmt: skip
 

@@ -22,6 +22,12 @@ class EventCode(IntEnum):
     CONFIGURED = 24
     CONFIGURE_FAILED = 25
     BOARD_NOT_SET = 26
+    TIME_UNKNOWN = 27
+    TIME_KNOWN = 28
+    UPGRADE_BEGUN = 31
+    UPGRADE_DONE = 32
+    UPGRADE_FAILED = 33
+    VERSION_DIFFERS = 34
 
 
 EVENT_MEANINGS = {
@@ -41,6 +47,12 @@ EVENT_MEANINGS = {
     EventCode.CONFIGURED: "the parameters of a 106 are in force",
     EventCode.CONFIGURE_FAILED: "a 106 came to nothing; the text says why",
     EventCode.BOARD_NOT_SET: "a device did not take back the parameters in force; it is tried again",
+    EventCode.TIME_UNKNOWN: "the pile does not know the time, or has closed a bill without; stamps count from its boot",
+    EventCode.TIME_KNOWN: "the pile knows the time, or knows it better; the text says by how much stamps were moved",
+    EventCode.UPGRADE_BEGUN: "an upgrade (114) begins",
+    EventCode.UPGRADE_DONE: "an upgrade is in force",
+    EventCode.UPGRADE_FAILED: "an upgrade came to nothing, or was rolled back; the text says why",
+    EventCode.VERSION_DIFFERS: "the platform announces an upgrade (113) and takes another version for the running one",
 }
 
 
@@ -61,6 +73,8 @@ class AlarmCode(IntEnum):
     WATCHDOG_EXPIRED = 112
     STATE_UNKNOWN = 113
     METER_DOUBTFUL = 114
+    CLOCK_NOT_SET = 115
+    NO_FIRMWARE = 116
     OTHER_FAULT = 199
 
 
@@ -79,6 +93,8 @@ ALARM_MEANINGS = {
     AlarmCode.WATCHDOG_EXPIRED: "the device has not heard the agent in time",
     AlarmCode.STATE_UNKNOWN: "the device reports a state that its profile does not list",
     AlarmCode.METER_DOUBTFUL: "the energy meter went back or jumped; that is not billed",
+    AlarmCode.CLOCK_NOT_SET: "a power board's clock is not set: the agent sets it as soon as it knows the time",
+    AlarmCode.NO_FIRMWARE: "a power board has no firmware: its image was erased and not replaced",
     AlarmCode.OTHER_FAULT: "a fault that only the device's maker has a name for; the text has it",
 }
 

@@ -189,7 +189,7 @@ platform that publishes to them. All messages go at QoS 1, in a session that the
   timestamp and data again (sent twice, redelivered, read again after a restart) is answered 3 DUPLICATE with the
   first outcome. So is a second start of the same order.
 - **Stale.** A start, a reboot or an upgrade order whose timestamp is older than `command_ttl` (120 s unless
-  configured) is answered 15 EXPIRED and never run, as soon as the pile's clock can be trusted. A stop is never stale.
+  configured) is answered 15 EXPIRED and never run, as soon as the pile knows the time. A stop is never stale.
 - **Start.** A charge starts on a gun that is plugged in and without fault, that runs no order, and that no other
   account has reserved; with a tariff (a public and free pile, operation 3 of 109, needs none); and with money. The
   cap is prepaid if that is above 0, else balance, plus free; where all three are 0 the answer is 23
@@ -232,6 +232,10 @@ What this project decided, and a platform may rely on:
   is refused, and none may start at 24:00:00. Together they cover 24 hours exactly once, else the answer is 13
   OUT_OF_RANGE and the old template stays.
 - **Local time** is a fixed offset from UTC, +8 h unless configured, without daylight saving.
+- **The time.** While its own clock is not set, a pile goes by the timestamps of its commands and what has passed since
+  they came. One may have waited, so they say how late it is at least: the latest counts, and what is too old by it is
+  15 EXPIRED. Before the first, times in messages count from the pile's boot (1970); event 28 says by how much they were
+  wrong. A start that comes with no usable timestamp then is 26 NO_TARIFF if the tariff has several prices.
 - **An error's text** is for people: its wording may change, result numbers do not.
 - **A command of this page that this version does not carry out** is answered 14 NOT_SUPPORTED, never with a pretended
   OK.

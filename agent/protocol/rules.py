@@ -7,6 +7,7 @@ from agent.protocol.results import Result
 from cext.message import Rows, is_ordered_day
 
 DAY_S = 86400
+MS_FROM = 10**12  # a header's timestamp from here on is in ms, below in s
 
 
 class Span(Protocol):
@@ -46,6 +47,11 @@ def day_fault(periods: Sequence[Span]) -> Fault | None:
 def clock(second: int) -> str:
     """A second of the day as ``HH:MM:SS``."""
     return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+
+
+def epoch_ms(timestamp: int) -> int:
+    """A header's timestamp, which may be in seconds, in ms."""
+    return timestamp if timestamp >= MS_FROM else timestamp * 1000
 
 
 def _spans(period: Span) -> list[tuple[int, int]]:
