@@ -22,7 +22,7 @@ $(BUILT): pyproject.toml setup.py constraints.txt $(PYX) scripts/prerequisites
 	@scripts/prerequisites build
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel Cython
-	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e .[sim,maker,dev] \
+	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e .[sim,maker,router,dev] \
 		> $(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	@touch $@
 

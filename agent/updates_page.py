@@ -13,7 +13,7 @@ PAGE = """\
 # What an upgrade goes through
 
 112 tells the platform what runs, 113 announces an upgrade and brings the FTP login, 114 names the file and begins it,
-111 tells how far it is: on request, unasked whenever its state changes, and unasked each 10 % while the link is up. The
+111 tells how far it is: on request, unasked whenever its state changes, and unasked about each 10 % while the link is up. The
 file's signed metadata says whether it is a release of the agent or an image for the power board, and no file goes
 further that is not signed (docs/operations/signing.md). Whatever cuts it short leaves a pile that runs the old version
 or the new one, whole.

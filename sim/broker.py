@@ -16,8 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_READY_S = 10.0
-_STOP_S = 5.0
+SHIPPED = Path(__file__).parents[1] / "brokers"
 
 
 class BrokerError(Exception):
@@ -36,6 +35,8 @@ class Broker(ABC):
     """A broker process with its own folder, on the same port for all its life. ``with`` starts and stops it."""
 
     host = "127.0.0.1"
+    ready_s = 10.0  # it starts or stops within this
+    stop_s = 5.0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,6 +47,16 @@ class Broker(ABC):
     @abstractmethod
     def port_v5(self) -> int:
         """Where it speaks MQTT 5; ``port`` is for 3.1.1."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All that must accept connections before it is ready."""
+        return (self.port, self.port_v5)
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """Of its process; None: ours."""
+        return None
 
     @abstractmethod
     def _command(self) -> list[str]:
@@ -67,10 +78,15 @@ class Broker(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "broker.log", "ab") as log:
             self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=self.environment,
             )
-        deadline = time.monotonic() + _READY_S
-        while not (self._accepts(self.port) and self._accepts(self.port_v5)):
+        deadline = time.monotonic() + self.ready_s
+        while not all(self._accepts(port) for port in self.ports):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill9()
                 raise BrokerError(f"{type(self).__name__} did not start: {self.log[-500:]}")
@@ -83,7 +99,7 @@ class Broker(ABC):
             return
         self._process.terminate()
         try:
-            self._process.wait(_STOP_S)
+            self._process.wait(self.stop_s)
         except subprocess.TimeoutExpired:
             self.kill9()
         self._process = None
@@ -238,6 +254,49 @@ class Mosquitto(Broker):
         if self._tls.client_ca_file is not None:
             lines += [f"cafile {self._tls.client_ca_file}", "require_certificate true"]
         return lines
+
+
+class ShippedMosquitto(Mosquitto):
+    """mosquitto on the configuration that is shipped (brokers/mosquitto), on ports and folders of its own."""
+
+    def __init__(self, folder: Path, tls: ServerTls, users: Mapping[str, str]) -> None:
+        """``tls`` names the clients' authority; ``users``: name → password on the listener without TLS."""
+        super().__init__(folder, users)
+        self._server_tls = tls
+        self.tls_port = free_port()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return (self.port, self.tls_port)
+
+    def _config_lines(self) -> list[str]:
+        self._user_lines()  # writes the file of passwords
+        shutil.copyfile(SHIPPED / "mosquitto" / "pile.acl", self.folder / "pile.acl")
+        text = (SHIPPED / "mosquitto" / "mosquitto.conf").read_text()
+        user = f"user {pwd.getpwuid(os.getuid()).pw_name}"  # as above
+        return [user, *shipped_config(text, self._replacements()).splitlines()]
+
+    def _replacements(self) -> dict[str, str]:
+        return {
+            "/var/lib/mosquitto/": f"{self.folder}/",
+            "/etc/mosquitto/pile.acl": str(self.folder / "pile.acl"),
+            "/etc/mosquitto/passwords": str(self.folder / "passwords"),
+            "/etc/mosquitto/tls/ca.crt": str(self._server_tls.client_ca_file),
+            "/etc/mosquitto/tls/broker.crt": str(self._server_tls.cert_file),
+            "/etc/mosquitto/tls/broker.key": str(self._server_tls.key_file),
+            "listener 1883 127.0.0.1": f"listener {self.port} {self.host}",
+            "listener 8883 0.0.0.0": f"listener {self.tls_port} {self.host}",
+        }
+
+
+def shipped_config(text: str, replacements: Mapping[str, str]) -> str:
+    """A file of brokers/ on other ports and folders. Raises KeyError for what the file does not have in a setting."""
+    for shipped, ours in replacements.items():
+        lines = text.splitlines()
+        if not any(shipped in line for line in lines if not line.startswith("#")):
+            raise KeyError(shipped)
+        text = "\n".join(line if line.startswith("#") else line.replace(shipped, ours) for line in lines)
+    return text
 
 
 def _password_hash(password: str) -> str:

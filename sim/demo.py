@@ -8,21 +8,26 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.cli.show import bar
 from agent.protocol.codec import NOT_ASKED, Reply
-from agent.protocol.commands import COMMANDS, RecordsSummary
-from agent.protocol.results import Result
+from agent.protocol.commands import COMMANDS, UPDATE_STATES, RecordsSummary, UpdateReport
+from agent.protocol.results import Result, UpdateState
 from sim.frames import describe, hexadecimal
+from sim.maker import Maker
 from sim.site import Happening, Site
-from sim.story import Step, story
+from sim.story import Step, put_firmware, story
 
 ONLINE_S = 20.0
-UNFORESEEN = (100, 104)  # heartbeats and records come when they come
+UNFORESEEN = (100, 104, 111)  # heartbeats, records and progress come when they come
+ALIKE_SHOWN = 3
 SETTLE_S = 3.0  # the routine polls seen by then are not shown again
+WITH_PROGRESS = (UpdateState.DOWNLOADING, UpdateState.INSTALLING)
 _COLORS = {"platform": "36", "pile": "32", "serial": "33", "board": "35", "wrong": "31", "story": "1", "dim": "2"}
 
 
@@ -65,6 +70,7 @@ class Demo:
         self._teller = teller
         self._routine: set[str] = set()  # requests of the regular polls and feedings
         self._is_routine_answer = False
+        self._alike: Counter[str] = Counter()  # frames of this step with the same meaning
         self._last_line = b""
         self._has_ended = False  # the agent, which it must not
         self._is_cut = False  # the pile's network
@@ -87,6 +93,7 @@ class Demo:
         """One step: what happens at the board, the command, everything up to its last expected message."""
         self._teller.title(f"{step.number} {COMMANDS[step.number].title}: {step.says}")
         outcome = Outcome(step)
+        self._alike.clear()
         for deed in step.first:
             self._site.board(deed)
             self._pass_time(outcome, 1.5)
@@ -143,6 +150,8 @@ class Demo:
                 self._mend_network()
         elif happening.kind == "log" and ("level=warning" in happening.what or "level=error" in happening.what):
             self._teller.tell("log", f"  {happening.what}", "dim")
+        elif happening.kind == "restarted":
+            self._teller.tell("launcher", "  the agent has ended and is started again", "dim")
         elif happening.kind == "ended":
             self._has_ended = True
             self._teller.tell("demo", f"  the agent ended with exit code {happening.what}", "wrong")
@@ -160,15 +169,18 @@ class Demo:
         self._teller.tell("network", "  back", "pile")
 
     def _show_frame(self, frame: dict[str, Any]) -> int:
-        """Show a frame that is not routine; 1 if it was shown."""
+        """Show a frame that is not routine, of many alike in a step the first ones; 1 if it counts."""
         is_request = frame["frame"] == "request"
         if is_request:
             self._is_routine_answer = frame["hex"] in self._routine
         if self._is_routine_answer:
             return 0
         data = bytes.fromhex(frame["hex"])
-        arrow = "→" if is_request else "←"
-        self._teller.tell("serial", f"{arrow} {hexadecimal(data)}   {describe(data, is_request)}")
+        arrow, meaning = "→" if is_request else "←", describe(data, is_request)
+        self._alike[meaning] += 1
+        if self._alike[meaning] <= ALIKE_SHOWN:
+            more = "; and so on" if self._alike[meaning] == ALIKE_SHOWN else ""
+            self._teller.tell("serial", f"{arrow} {hexadecimal(data)}   {meaning}{more}")
         return 1
 
 
@@ -207,9 +219,19 @@ def _reply_words(reply: Reply) -> str:
 def _body_words(body: Any) -> str:
     if isinstance(body, str):
         return body
+    if isinstance(body, UpdateReport):
+        return _progress(body)
     return " ".join(
         f"{name}={_value(value)}" for name, value in zip(body._fields, body, strict=True) if value is not None
     )
+
+
+def _progress(report: UpdateReport) -> str:
+    """111 in words, with a bar where there is progress."""
+    if report.state == UpdateState.NONE:
+        return f"no upgrade; {report.version} runs"
+    words = f"{report.record_id} to {report.version}: {UPDATE_STATES[report.state]}"
+    return f"{words} {bar(report.percent)}" if report.state in WITH_PROGRESS else words
 
 
 def _value(value: Any) -> str:
@@ -238,7 +260,9 @@ def _foreign(reply: Reply, outcome: Outcome) -> str:
 def run(baud: int, folder: Path) -> int:
     """The whole demo in ``folder``; the exit code."""
     teller = Teller()
-    with Site(folder, baud=baud, with_network=True) as site:
+    maker = Maker()
+    with Site(folder, baud=baud, with_network=True, maker=maker) as site:
+        put_firmware(site.ftp_folder, maker)
         teller.title("A charging site in a box")
         teller.tell("broker", f"{site.broker.host}:{site.broker.port}", "dim")
         teller.tell("FTP", f"127.0.0.1:{site.ftp.port}", "dim")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agent.protocol.codec import CHINA_OFFSET_S
@@ -24,13 +25,17 @@ from agent.protocol.commands import (
 )
 from agent.protocol.results import Result
 from agent.protocol.rules import DAY_S
+from agent.version import VERSION
+from sim.maker import Maker
 from sim.site import PILE, Site
 
 Do = dict[str, Any]
 Check = Callable[["Site"], str]  # what is wrong; empty when all is as expected
-OK, ACCEPTED, NOT_SUPPORTED = Result.OK, Result.ACCEPTED, Result.NOT_SUPPORTED
+OK, ACCEPTED = Result.OK, Result.ACCEPTED
 CAP_FEN = 5
 DEARER_IN_S = 8
+NEXT = f"{VERSION}+demo"
+FORGED, BOARD_IMAGE, RELEASE = "/forged.bundle", "/pb-2.0.0.bundle", "/pile-agent.bundle"
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,33 @@ def linux_board_rebooted(site: Site) -> str:
     return "" if site.reboot_mark.exists() else "the Linux board's reboot command did not run"
 
 
+def announced(site: Site, record_id: str) -> Upgrade:
+    return Upgrade(f"127.0.0.1:{site.ftp.port}", "firmware", "secret", "1", VERSION, record_id)
+
+
+def put_firmware(folder: Path, maker: Maker) -> None:
+    """What the FTP server has: the maker's image and release, and an image by somebody else."""
+    maker.board(folder / BOARD_IMAGE[1:], "2.0.0")
+    maker.release(folder / RELEASE[1:], NEXT)
+    Maker().board(folder / FORGED[1:], "2.0.0")
+
+
+def board_runs(version: str) -> Check:
+    def check(site: Site) -> str:
+        found = site.board({"do": "state"})["state"]["firmware"]["version"]
+        return "" if found == version else f"the power board runs {found}, expected {version}"
+
+    return check
+
+
+def agent_runs(version: str) -> Check:
+    def check(site: Site) -> str:
+        found = site.status()["version"]
+        return "" if found == version else f"the agent is {found}, expected {version}"
+
+    return check
+
+
 def story(site: Site) -> list[Step]:
     """The whole demo, in order."""
     now_s = int(time.time())
@@ -143,9 +175,17 @@ def story(site: Site) -> list[Step]:
         Step("A driver charged by card meanwhile. Send the bills.", 104, QueryRecords(1), (ACCEPTED,), records=True,
              first=({"do": "card", "gun": 1}, {"do": "state"}, {"do": "card", "gun": 1}, {"do": "state"}),
              reports=((101, OK), (101, OK))),
-        Step("How far is the update?", 111, Empty(), (NOT_SUPPORTED,)),
-        Step("An upgrade is on the FTP server.", 113,
-             Upgrade(f"127.0.0.1:{site.ftp.port}", "firmware", "secret", "1", "0.1.0", "R9"), (NOT_SUPPORTED,)),
-        Step("Fetch and install it.", 114, UpgradePackage("0.2.0", "R9", "/pile-0.2.0.bundle", 1024), (NOT_SUPPORTED,)),
+        Step("Is there an upgrade?", 111, Empty(), (OK,)),
+        Step("New firmware for the power board is on the FTP server.", 113, announced(site, "R7"), (OK,)),
+        Step("Take this file; but somebody else signed it.", 114, UpgradePackage("2.0.0", "R7", FORGED, 512),
+             (ACCEPTED, Result.NOT_AUTHENTIC), check=board_runs("1.4.2")),
+        Step("Once more, from the start.", 113, announced(site, "R8"), (OK,)),
+        Step("Take the maker's.", 114, UpgradePackage("2.0.0", "R8", BOARD_IMAGE, 512), (ACCEPTED, OK),
+             check=board_runs("2.0.0"), timeout_s=60),
+        Step("And there is a new release of the agent itself.", 113, announced(site, "R9"), (OK,)),
+        Step("Install it: it has to prove itself.", 114, UpgradePackage(NEXT, "R9", RELEASE, 4096), (ACCEPTED, OK),
+             check=agent_runs(NEXT), timeout_s=60),
+        Step("How far is the upgrade?", 111, Empty(), (OK,)),
+        Step("Which versions run now?", 112, Empty(), (OK,)),
         Step("And how is the pile now?", 100, Empty(), (OK,)),
     ]  # fmt: skip

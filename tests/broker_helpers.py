@@ -141,16 +141,21 @@ class Heard:
 
 
 class Platform:
-    """A client in a thread of its own that publishes commands and hears all else. It finds a restarted broker again."""
+    """A client in a thread of its own that publishes commands and hears all else. It finds a restarted broker again.
 
-    def __init__(self, port: int, username: str | None = None, password: str | None = None) -> None:
+    ``presence``: the topics of presence it subscribes to. RabbitMQ keeps what is retained from wildcards.
+    """
+
+    def __init__(
+        self, port: int, username: str | None = None, password: str | None = None, presence: str = "klc/status/#"
+    ) -> None:
         self.heard: list[Heard] = []
         self.subscriptions = 0  # one more each time it found the broker
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.username, self._client.password = username, password
         self._client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]  # paho says int, and takes this
         # QoS 0: each message is written to this socket when it comes, so that none is left in a broker that is killed.
-        self._client.on_connect = lambda client, *_: client.subscribe([("klc/reply/#", 0), ("klc/status/#", 0)])
+        self._client.on_connect = lambda client, *_: client.subscribe([("klc/reply/#", 0), (presence, 0)])
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)

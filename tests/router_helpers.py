@@ -127,7 +127,11 @@ class RouterProcess:
         return self._process.wait(20)
 
     def __enter__(self) -> Self:
-        return self.start().run_until_connected()
+        try:
+            return self.start().run_until_connected()
+        except BaseException:
+            self.kill9()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

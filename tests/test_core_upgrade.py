@@ -234,6 +234,8 @@ def test_111_while_114_is_awaited() -> None:
 
 def test_progress_is_told_in_steps_and_on_request() -> None:
     pile = ordered()
+    assert pile.take(FirmwareProgress("R9", 20)).reports == [], "not twice in a second"
+    pile.pass_time(1)
     assert pile.take(FirmwareProgress("R9", 9)).reports == []
     assert pile.take(FirmwareProgress("R9", 10)).reports == ["111:0,R9,0.2.0,2,10"]
     assert pile.take(FirmwareProgress("R9", 14)).reports == []
@@ -440,6 +442,7 @@ def test_a_power_board_is_flashed_and_committed() -> None:
     done = pile.take(FirmwareFetched("R9", BOARD))
     assert FlashBoard("/f/images/b1", 4096, 0x11223344, "0.2.0", 1024, ("PB-200",), "") in done
     assert done.reports == ["111:0,R9,0.2.0,1,0", "111:0,R9,0.2.0,4,0"]
+    pile.pass_time(1)
     assert pile.take(FlashProgress(50)).reports == ["111:0,R9,0.2.0,4,50"]
     assert steps(pile.take(FlashDone(Result.OK, "", "0.2.0"))) == [Step.COMMIT]
     done = installer(pile, Step.COMMIT)

@@ -124,6 +124,59 @@ def test_what_mqtt_5_has_words_for(answers: dict[int, Answer], sentence: str) ->
         assert first_reason(pile, f"127.0.0.1:{broker.port}") == sentence
 
 
+@pytest.mark.parametrize(
+    ("to_a_message", "sentence"),
+    [
+        (
+            puback,
+            "dropped the connection right after SUBSCRIBE to klc/command/qik, though it takes our messages: "
+            "usually this user may not read that topic, or may not log in with client id 32010001",
+        ),
+        (
+            CLOSE,
+            f"drops the connection after SUBSCRIBE to klc/command/qik, and takes no message on {STATUS} either: "
+            "usually the broker's exchange is missing",
+        ),
+        (
+            b"",  # it swallows the message
+            f"drops the connection after SUBSCRIBE to klc/command/qik, and takes no message on {STATUS} either: "
+            "usually the broker's exchange is missing",
+        ),
+    ],
+)
+def test_after_a_drop_at_subscribe_a_message_tells_why(to_a_message: Answer, sentence: str) -> None:
+    """RabbitMQ 3.10 has no other word. The guess is said once, then the finding once, however long it goes on."""
+    with (
+        ScriptedBroker({CONNECT: ACCEPTED, SUBSCRIBE: CLOSE, PUBLISH: to_a_message}) as broker,
+        Pile(config(broker.port, connect_timeout_s=0.2)) as pile,
+    ):
+        pile.stop_s = 0.1
+        pile.run_until(lambda: pile.link.state.counters.dials >= 5)
+        reasons = [reason.removeprefix(f"127.0.0.1:{broker.port} ") for reason in pile.reasons]
+
+    assert reasons[1:] == [sentence]
+    probes = [packet for packet in broker.packets if packet[0] >> 4 == PUBLISH]
+    assert probes
+    assert {packet[4 + len(STATUS) + 2 :] for packet in probes} == {b"offline"}
+
+
+def test_a_probed_connection_that_is_granted_is_ready_and_nothing_is_wrong_any_more() -> None:
+    seen: list[bytes] = []
+
+    def drop_then_grant(packet: bytes) -> bytes:
+        seen.append(packet)
+        if len(seen) == 1:
+            raise ConnectionError  # closes the connection
+        return b"\x90\x03" + packet[2:4] + b"\x01"
+
+    answers: dict[int, Answer] = {CONNECT: ACCEPTED, PUBLISH: puback, SUBSCRIBE: drop_then_grant}
+    with ScriptedBroker(answers) as broker, Pile(config(broker.port)) as pile:
+        pile.run_until(lambda: pile.link.state.connected and pile.link.room == 20)
+        assert pile.link.state.reason == ""
+        said = [packet[4 + len(STATUS) + 2 :] for packet in broker.packets if packet[0] >> 4 == PUBLISH]
+        assert said == [b"offline", b"online"]
+
+
 def test_a_broker_that_closes_before_it_answers_the_login() -> None:
     with ScriptedBroker({CONNECT: CLOSE}) as broker:
         sentence = first_reason(Pile(config(broker.port)), f"127.0.0.1:{broker.port}")

@@ -12,6 +12,7 @@ from that very command.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -31,6 +32,7 @@ from agent.poller import Poller
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 60.0  # while a dial runs there is nothing to do
+_PROBE_S = 3.0  # RabbitMQ acknowledges in milliseconds; commands wait meanwhile
 _RESERVED = 1  # of the publishes a broker allows in flight (MQTT 5): "offline" is said also beside a full window
 
 
@@ -39,6 +41,7 @@ class Phase(Enum):
     WAITING = "waiting"  # for the back-off to end
     DIALLING = "dialling"  # the dial thread has the client
     LOGGING_IN = "logging in"  # CONNECT sent
+    PROBING = "probing"  # after a drop at SUBSCRIBE: a message first, to learn what it is that the broker can't bear
     SUBSCRIBING = "subscribing"  # SUBSCRIBE sent; stored commands may come already
     READY = "ready"
 
@@ -101,6 +104,7 @@ class Link:
         self._windows = 0
         self._short_lives = 0
         self._has_delivered = False  # on this connection
+        self._probes = False  # the last SUBSCRIBE was answered by a drop
         self._due_at = 0.0  # when this phase is over: the dial, the broker's answer, the end of a pause
         self._tended_at = 0.0
         self._counters = Counters()
@@ -147,6 +151,8 @@ class Link:
             self._dial()
         elif self._phase is Phase.LOGGING_IN and now >= self._due_at:
             self._lose(reasons.no_login_answer(self._config))
+        elif self._phase is Phase.PROBING and now >= self._due_at:
+            self._lose(reasons.takes_nothing(self._config))
         elif self._phase is Phase.SUBSCRIBING and now >= self._due_at:
             self._lose(reasons.no_subscription_answer(self._config))
         elif self._phase is Phase.READY:
@@ -159,7 +165,8 @@ class Link:
     def next_deadline(self) -> float:
         """When ``tick`` is to be called at the latest, on the clock given."""
         deadlines = [self._now() + _IDLE_S]
-        if self._phase in (Phase.WAITING, Phase.LOGGING_IN, Phase.SUBSCRIBING) or self._is_paused():
+        waits = (Phase.WAITING, Phase.LOGGING_IN, Phase.PROBING, Phase.SUBSCRIBING)
+        if self._phase in waits or self._is_paused():
             deadlines.append(self._due_at)
         if self._connection is not None:
             deadlines.append(self._tended_at + self._config.keepalive_s / 4)
@@ -202,9 +209,14 @@ class Link:
         self._connection = Connection(dialled, self._poll, self)
         self._await_answer(Phase.LOGGING_IN)
 
-    def _await_answer(self, phase: Phase) -> None:
+    def _subscribe(self, connection: Connection) -> None:
+        """Whatever the broker says of a kept session: its subscription may be gone, or its rights have changed."""
+        self._await_answer(Phase.SUBSCRIBING)
+        connection.subscribe(self._config.command_topic)
+
+    def _await_answer(self, phase: Phase, most_s: float = math.inf) -> None:
         self._phase = phase
-        self._due_at = self._now() + self._config.connect_timeout_s
+        self._due_at = self._now() + min(self._config.connect_timeout_s, most_s)
         self._tended_at = self._now()
 
     # --- what the connection tells (ConnectionEvents) ---
@@ -214,9 +226,12 @@ class Link:
             self._lose(reasons.login_refused(self._config, code.getName(), _said(properties)))
         elif self._phase is Phase.LOGGING_IN and self._connection is not None:
             self._window.size = _allowed(self._config.window, properties)
-            self._await_answer(Phase.SUBSCRIBING)
-            # Whatever the broker says of a kept session: its subscription may be gone, or its rights have changed.
-            self._connection.subscribe(self._config.command_topic)
+            self._window.clear()
+            if self._probes:
+                self._await_answer(Phase.PROBING, _PROBE_S)
+                self._send(None, self._config.status_topic, b"offline", retain=True)  # what the will has just said
+            else:
+                self._subscribe(self._connection)
 
     def subscription_answered(self, codes: list[ReasonCode], properties: Properties | None) -> None:
         code = codes[0]
@@ -245,6 +260,9 @@ class Link:
         publish = self._window.take(packet_id)
         if publish is None:
             return  # of a window that was given up: the caller sends the row again
+        if self._phase is Phase.PROBING and self._connection is not None:
+            self._subscribe(self._connection)
+            return
         if code.is_failure:
             reason = reasons.publish_refused(self._config, publish.topic, code.getName(), _said(properties))
             self._publish_refused(publish, reason)
@@ -268,6 +286,7 @@ class Link:
 
     def _become_ready(self) -> None:
         self._phase = Phase.READY
+        self._probes = False
         self._since = self._now()
         self._due_at = self._since
         self._counters.logins += 1
@@ -359,8 +378,11 @@ class Link:
             return reasons.not_mqtt(config) if self._phase is Phase.LOGGING_IN else reasons.unreadable(config)
         if self._phase is Phase.LOGGING_IN:
             return reasons.dropped_at_login(config, error_text)
+        if self._phase is Phase.PROBING:
+            return reasons.takes_nothing(config)
         if self._phase is Phase.SUBSCRIBING:
-            return reasons.dropped_after_subscribe(config)
+            takes_messages, self._probes = self._probes, True
+            return reasons.dropped_after_subscribe(config, takes_messages)
         return self._why_closed(error_text)
 
     def _why_closed(self, error_text: str) -> str:

@@ -116,10 +116,14 @@ def dropped_at_login(config: LinkConfig, error_text: str) -> str:
     fault = tls_alert(error_text)
     if fault:
         return f"{config.broker}: {fault}"
+    questions = (
+        ["does it speak MQTT 5?"] if config.protocol == "5" else []
+    )  # RabbitMQ 3.10 can't even read such a CONNECT
     if config.tls is None:
-        hint = ": does this port want TLS?"
-    else:
-        hint = ": does it require a client certificate?" if config.tls.cert_file is None else ""
+        questions.append("does this port want TLS?")
+    elif config.tls.cert_file is None:
+        questions.append("does it require a client certificate?")
+    hint = f": {' '.join(questions)}" if questions else ""
     return f"{config.broker} closed the connection without answering the login{hint}"
 
 
@@ -139,11 +143,22 @@ def no_subscription_answer(config: LinkConfig) -> str:
     )
 
 
-def dropped_after_subscribe(config: LinkConfig) -> str:
-    """RabbitMQ 3.10 closes the connection instead of refusing."""
+def dropped_after_subscribe(config: LinkConfig, takes_messages: bool) -> str:
+    """RabbitMQ 3.10 closes the connection instead of refusing; whether it took a message before narrows down why."""
+    dropped = f"{config.broker} dropped the connection right after SUBSCRIBE to {config.command_topic}"
+    if takes_messages:
+        return (
+            f"{dropped}, though it takes our messages: usually this user may not read that topic, "
+            f"or may not log in with client id {config.client_id}"
+        )
+    return f"{dropped}: usually this user may not read that topic, or the broker's exchange is missing"
+
+
+def takes_nothing(config: LinkConfig) -> str:
+    """RabbitMQ 3.10 without its exchange: SUBSCRIBE drops the connection, a message is swallowed."""
     return (
-        f"{config.broker} dropped the connection right after SUBSCRIBE to {config.command_topic}: "
-        "usually this user may not read that topic, or the broker's exchange is missing"
+        f"{config.broker} drops the connection after SUBSCRIBE to {config.command_topic}, and takes no message on "
+        f"{config.status_topic} either: usually the broker's exchange is missing"
     )
 
 

@@ -236,6 +236,7 @@ class PileState:
     ticket_until_ms: int = 0  # monotonic
     upgrade: Upgrade | None = None
     upgrade_percent: int = 0  # of its stage
+    upgrade_told: tuple[int, int] = (0, 0)  # the last report of it: percent, monotonic ms
     upgrade_due_ms: int = 0  # when its stage has to look again
     past_upgrades: tuple[PastUpgrade, ...] = ()
     board_images: tuple[Image, ...] = ()  # what the power boards took last, to be pushed again if need be

@@ -27,6 +27,7 @@ MOST_COMMITS = 5
 ANSWER_MS = 700_000  # an installer that has not answered by then is asked again
 MOST_RESTARTS = 3  # that were to begin a trial and did not
 PROGRESS_STEP = 10  # percent between two unasked reports of a stage's progress
+PROGRESS_MS = 1000  # and at least so much time
 PAST_KEPT = 32
 PACKET_MOST = 65536
 VERSION = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,31}")
@@ -437,7 +438,12 @@ def _at(turn: Turn, *stages: Stage) -> Upgrade | None:
 def _enter(turn: Turn, upgrade: Upgrade, due_in_ms: int = 0) -> None:
     """The upgrade as it is now; the platform is told when what 111 says has changed."""
     before = turn.state.upgrade
-    turn.change(upgrade=upgrade, upgrade_percent=0, upgrade_due_ms=turn.now.mono_ms + due_in_ms)
+    turn.change(
+        upgrade=upgrade,
+        upgrade_percent=0,
+        upgrade_told=(0, turn.now.mono_ms),
+        upgrade_due_ms=turn.now.mono_ms + due_in_ms,
+    )
     is_new = before is None or before.request != upgrade.request
     if before is None or is_new or before.state != upgrade.state:
         turn.report(111, _report(turn), durable=True)
@@ -445,7 +451,8 @@ def _enter(turn: Turn, upgrade: Upgrade, due_in_ms: int = 0) -> None:
 
 def _set_percent(turn: Turn, percent: int) -> None:
     """Told unasked in steps; lost while the link is down, for it would be stale."""
-    before = turn.state.upgrade_percent
     turn.change(upgrade_percent=percent)
-    if percent // PROGRESS_STEP != before // PROGRESS_STEP:
+    told, told_ms = turn.state.upgrade_told
+    if percent // PROGRESS_STEP != told // PROGRESS_STEP and turn.now.mono_ms - told_ms >= PROGRESS_MS:
+        turn.change(upgrade_told=(percent, turn.now.mono_ms))
         turn.report(111, _report(turn), durable=False)
