@@ -27,6 +27,7 @@ A configuration to start from:    systemd/pile.toml.example in the source
   pile-agent send --config pile.toml 112   ask the pile for its versions, as the platform would
   pile-agent records --config pile.toml    what has been charged, and what has happened
   pile-agent bill --config pile.toml A1    order A1's bill with its arithmetic
+  pile-agent updates --config pile.toml    upgrades, and what became of them
 
 Exit codes: 0 good, 1 failed, 2 wrong usage, 78 a configuration that can't be used."""
 
