@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from paho.mqtt.client import CallbackAPIVersion, Client
+
 from agent.cli.show import NoAgentError
 from agent.protocol.codec import NOT_ASKED, Reply
 from agent.protocol.results import Result
-from sim.site import Happening, Site
+from sim.site import PILE, Happening, Site
 from sim.story import start, stop
 
 FAST = "poll_ms = 100"
@@ -135,6 +137,14 @@ class Watch:
         return [one.what for one in self.seen if one.kind == "reply"]
 
 
+def forget_session(port: int, client_id: str) -> None:
+    """What the broker would send that client again is forgotten: an agent without its journal takes it for new."""
+    client = Client(CallbackAPIVersion.VERSION2, client_id, clean_session=True)
+    client.on_connect = lambda *_: client.disconnect()
+    client.connect("127.0.0.1", port)
+    client.loop_forever()
+
+
 def timestamp_of(line: bytes) -> str:
     return line.split(b",")[3].decode()
 
@@ -143,6 +153,7 @@ def timestamp_of(line: bytes) -> str:
 def working(site: Site) -> Iterator[Watch]:
     """A fresh agent at a site that others have used and will use: no journal, empty guns, a sound line."""
     _tidy(site)
+    forget_session(site.broker.port, PILE)
     watch = Watch(site)
     site.start_agent()
     watch.until_working()
