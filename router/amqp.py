@@ -156,6 +156,8 @@ def reason(config: InputConfig, error: BaseException) -> str:
         return f"vhost {config.vhost} does not exist, or is not for {config.username or 'our certificate'}"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused, no broker listens there"
+    if isinstance(error, pika.exceptions.StreamLostError):
+        return "the connection was lost"
     if isinstance(error, socket.gaierror):
         return "name not found"
     return str(error) or type(error).__name__

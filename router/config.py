@@ -97,7 +97,7 @@ class _Key:
 
 _LOGIN = {"username": _Key(str, ""), "password": _Key(str, ""), "password_file": _Key(str, "")}
 _TLS = {"ca_file": _Key(str, ""), "cert_file": _Key(str, ""), "key_file": _Key(str, "")}
-_TABLES: dict[str, dict[str, _Key]] = {
+TABLES: dict[str, dict[str, _Key]] = {
     "input": {
         "hosts": _Key(list, ["127.0.0.1:5672"]),
         "vhost": _Key(str, "/", needed=True),
@@ -148,7 +148,7 @@ class _Reader:
         self._path = path
         self._faults: list[str] = []
         self._present: set[str] = set()
-        self._values = {name: {key: one.default for key, one in keys.items()} for name, keys in _TABLES.items()}
+        self._values = {name: {key: one.default for key, one in keys.items()} for name, keys in TABLES.items()}
         self._walk("", tree)
 
     def config(self) -> Config:
@@ -163,19 +163,19 @@ class _Reader:
         return made
 
     def _walk(self, name: str, table: dict[str, Any]) -> None:
-        if name in _TABLES:
+        if name in TABLES:
             self._present.add(name)
         for key, value in table.items():
             inner = f"{name}.{key}" if name else key
-            if isinstance(value, dict) and any(known.startswith(inner) for known in _TABLES):
+            if isinstance(value, dict) and any(known.startswith(inner) for known in TABLES):
                 self._walk(inner, value)
-            elif name in _TABLES and key in _TABLES[name]:
+            elif name in TABLES and key in TABLES[name]:
                 self._set(name, key, value)
             else:
                 self._faults.append(f"{self._path}: {inner}: unknown")
 
     def _set(self, table: str, key: str, value: Any) -> None:
-        expected = _TABLES[table][key].fault(value)
+        expected = TABLES[table][key].fault(value)
         if expected:
             self._fault(f"{table}.{key}", "***" if key == "password" else repr(value), expected)
         else:

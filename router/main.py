@@ -63,7 +63,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _piles(options: argparse.Namespace) -> int:
-    numbers = [line.strip() for one in options.number for line in (sys.stdin if one == "-" else [one])]
+    lines = (line.strip() for one in options.number for line in (sys.stdin if one == "-" else [one]))
+    numbers = [line for line in lines if line]
     faults = [number for number in numbers if not is_pile(number)]
     if faults:
         print(f"not 1 to 32 letters, digits, _ or -: {', '.join(faults)}", file=sys.stderr)

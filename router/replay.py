@@ -6,6 +6,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 
 from router.amqp import parameters, reason
 from router.config import InputConfig
+from router.tls import TlsFilesError
 
 
 class ReplayError(Exception):
@@ -27,6 +28,8 @@ def replay(config: InputConfig, queue: str) -> int:
             return sum(_move_one(channel, queue, config.queue) for _ in range(waiting))
     except (pika.exceptions.AMQPError, OSError) as error:
         raise ReplayError(f"{host}:{port}: {reason(config, error)}") from error
+    except TlsFilesError as error:
+        raise ReplayError(str(error)) from error
 
 
 def _move_one(channel: BlockingChannel, queue: str, target: str) -> bool:

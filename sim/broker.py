@@ -236,9 +236,7 @@ class Mosquitto(Broker):
     def _user_lines(self) -> list[str]:
         if self._users is None:
             return ["allow_anonymous true"]
-        path = self.folder / "passwords"
-        path.write_text("".join(f"{name}:{_password_hash(password)}\n" for name, password in self._users.items()))
-        return ["allow_anonymous false", f"password_file {path}"]
+        return ["allow_anonymous false", f"password_file {_password_file(self.folder, self._users)}"]
 
     def _acl_lines(self) -> list[str]:
         if self._acl is None:
@@ -259,9 +257,19 @@ class Mosquitto(Broker):
 class ShippedMosquitto(Mosquitto):
     """mosquitto on the configuration that is shipped (brokers/mosquitto), on ports and folders of its own."""
 
-    def __init__(self, folder: Path, tls: ServerTls, users: Mapping[str, str]) -> None:
-        """``tls`` names the clients' authority; ``users``: name → password on the listener without TLS."""
+    def __init__(
+        self,
+        folder: Path,
+        tls: ServerTls,
+        users: Mapping[str, str] | None = None,
+        source: Path = SHIPPED / "mosquitto",
+    ) -> None:
+        """``tls`` names the clients' authority; ``users``: name → password on the listener without TLS.
+
+        ``source``: the folder whose files it runs on; also that of passwords, where no users are given.
+        """
         super().__init__(folder, users)
+        self._source = source
         self._server_tls = tls
         self.tls_port = free_port()
 
@@ -270,9 +278,12 @@ class ShippedMosquitto(Mosquitto):
         return (self.port, self.tls_port)
 
     def _config_lines(self) -> list[str]:
-        self._user_lines()  # writes the file of passwords
-        shutil.copyfile(SHIPPED / "mosquitto" / "pile.acl", self.folder / "pile.acl")
-        text = (SHIPPED / "mosquitto" / "mosquitto.conf").read_text()
+        if self._users is None:
+            shutil.copyfile(self._source / "passwords", self.folder / "passwords")
+        else:
+            _password_file(self.folder, self._users)
+        shutil.copyfile(self._source / "pile.acl", self.folder / "pile.acl")
+        text = (self._source / "mosquitto.conf").read_text()
         user = f"user {pwd.getpwuid(os.getuid()).pw_name}"  # as above
         return [user, *shipped_config(text, self._replacements()).splitlines()]
 
@@ -287,6 +298,12 @@ class ShippedMosquitto(Mosquitto):
             "listener 1883 127.0.0.1": f"listener {self.port} {self.host}",
             "listener 8883 0.0.0.0": f"listener {self.tls_port} {self.host}",
         }
+
+
+def _password_file(folder: Path, users: Mapping[str, str]) -> Path:
+    path = folder / "passwords"
+    path.write_text("".join(f"{name}:{_password_hash(password)}\n" for name, password in users.items()))
+    return path
 
 
 def shipped_config(text: str, replacements: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from sim.broker import SHIPPED, Broker, BrokerError, ServerTls, free_port, shipp
 _SHIPPED = SHIPPED / "rabbitmq"
 _LIB = Path("/usr/lib/rabbitmq/lib")  # Debian's package; its scripts in /usr/sbin insist on their own user
 _TOOL_S = 60.0
+_COOKIE = ".erlang.cookie"
 
 
 class RabbitMq(Broker):
@@ -25,15 +26,30 @@ class RabbitMq(Broker):
     ready_s = 90.0
     stop_s = 30.0
 
-    def __init__(self, folder: Path, tls: ServerTls, extra: Sequence[str] = ()) -> None:
-        """``tls`` is for both TLS listeners, and names the clients' authority. ``extra``: lines for rabbitmq.conf."""
+    def __init__(
+        self,
+        folder: Path,
+        tls: ServerTls,
+        extra: Sequence[str] = (),
+        source: Path = _SHIPPED,
+        name: str = "pile",
+        beside: "RabbitMq | None" = None,
+    ) -> None:
+        """``tls`` is for both TLS listeners, and names the clients' authority. ``extra``: lines for rabbitmq.conf.
+
+        ``source``: the folder whose files it runs on. ``name``: of the node. ``beside``: a node of the same cluster,
+        that runs for as long as this one does.
+        """
         super().__init__(folder)
+        self.node = f"{name}@localhost"
+        self._source = source
         self._tls = tls
         self._extra = extra
         self.tls_port = free_port()
         self.amqp_port = free_port()
         self.amqps_port = free_port()
-        self._epmd_port = free_port()
+        self._beside = beside
+        self._epmd_port: int = beside._epmd_port if beside is not None else free_port()
         self._distribution_port = free_port()
         self._epmd: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +75,7 @@ class RabbitMq(Broker):
             "HOME": str(self.folder),  # where the cookie is
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": self.host,
-            "RABBITMQ_NODENAME": "pile@localhost",
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
@@ -73,7 +89,9 @@ class RabbitMq(Broker):
 
     def start(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._epmd is None:
+        if not (self.folder / _COOKIE).exists():
+            self._share_a_secret()
+        if self._epmd is None and self._beside is None:
             epmd = ["epmd", "-port", str(self._epmd_port), "-address", self.host]
             self._epmd = subprocess.Popen(epmd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         super().start()
@@ -104,10 +122,10 @@ class RabbitMq(Broker):
         self.ctl("import_definitions", str(path))
 
     def _command(self) -> list[str]:
-        config = shipped_config((_SHIPPED / "rabbitmq.conf").read_text(), self._replacements())
+        config = shipped_config((self._source / "rabbitmq.conf").read_text(), self._replacements())
         (self.folder / "rabbitmq.conf").write_text("\n".join([config, *self._extra, ""]))
         for name in ("enabled_plugins", "definitions.json"):
-            shutil.copyfile(_SHIPPED / name, self.folder / name)
+            shutil.copyfile(self._source / name, self.folder / name)
         return [str(self._scripts() / "rabbitmq-server")]
 
     def _replacements(self) -> dict[str, str]:
@@ -128,6 +146,12 @@ class RabbitMq(Broker):
         if scripts is None:
             raise BrokerError("rabbitmq-server is not installed")
         return scripts
+
+    def _share_a_secret(self) -> None:
+        """Nodes and tools of one cluster know each other by it."""
+        path = self.folder / _COOKIE
+        path.write_text((self._beside.folder / _COOKIE).read_text() if self._beside else os.urandom(16).hex())
+        path.chmod(0o400)
 
     def _end_epmd(self) -> None:
         if self._epmd is not None:

@@ -43,9 +43,9 @@ class Rabbit:
         paho.mqtt.publish.single(STATUS, b"", qos=1, retain=True, port=self.broker.port, auth=auth)
 
 
-def users(piles: Iterable[str], shared: bool = False) -> dict[str, Any]:
+def users(piles: Iterable[str], shared: bool = False, quorum: bool = False) -> dict[str, Any]:
     """Piles as `pile-router piles` defines them, with a password beside their certificate."""
-    made = definitions(piles, shared)
+    made = definitions(piles, shared, quorum)
     return {**made, "users": [{**user, "password_hash": password_hash(PASSWORD)} for user in made["users"]]}
 
 

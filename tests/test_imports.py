@@ -62,7 +62,7 @@ def layer_of(module: str) -> int:
 
 
 def is_ours(name: str) -> bool:
-    return name.split(".")[0] in ("agent", "cext", "firmware_bridge", "sim", "tests", "bench")
+    return name.split(".")[0] in ("agent", "cext", "firmware_bridge", "router", "sim", "tests", "bench")
 
 
 ALL = [*modules("agent"), *modules("cext")]

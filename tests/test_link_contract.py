@@ -1,6 +1,6 @@
 """What the link promises, on every broker: mosquitto and the embedded one, MQTT 3.1.1 and 5; RabbitMQ, which has 3.1.1.
 
-RabbitMQ runs on the configuration that is shipped, and the pile with the rights that `pile-router piles --shared` gives it.
+RabbitMQ runs on the configuration that is shipped, and the pile with the rights of `pile-router piles --shared`.
 """
 
 from collections.abc import Iterator
@@ -255,8 +255,8 @@ def test_rows_arrive_in_order_though_the_broker_is_killed(site: Site) -> None:
 
     heard = first_occurrences(site.platform.payloads(REPLY))
     lost = set(rows) - set(heard)
-    # What the platform hears at QoS 0 passes through memory at the embedded broker and at RabbitMQ: they acknowledge first
-    # and forward later, and what is on its way then dies with them.
+    # What the platform hears at QoS 0 passes through memory at the embedded broker and at RabbitMQ: they acknowledge
+    # first and forward later, and what is on its way then dies with them.
     assert not lost or (not isinstance(site.broker, Mosquitto) and lost <= acknowledged)
     assert heard == [row for row in rows if row not in lost]
 
