@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 BUILT  := $(VENV)/.built
 PYX    := $(wildcard cext/*.pyx cext/*.pxd)
 
-.PHONY: help build demo test check format docs bench clean
+.PHONY: help build demo test check format docs bench dist acceptance clean
 
 help:
 	@echo "make demo    the whole agent against a charging site in a box, told live"
@@ -14,6 +14,8 @@ help:
 	@echo "make check   format, lint and types"
 	@echo "make docs    write the generated pages anew"
 	@echo "make bench   measure against peers, side by side"
+	@echo "make dist    packages and payloads for amd64, arm64, armhf"
+	@echo "make acceptance   the package on a real systemd in a container; needs root"
 	@echo "make build   the virtual environment in $(VENV), the extensions compiled"
 
 build: $(BUILT)
@@ -52,6 +54,14 @@ docs: build
 
 bench: build
 	@$(BIN)/python -m bench
+
+dist: build
+	@scripts/prerequisites dist
+	@scripts/dist
+
+acceptance: build
+	@scripts/prerequisites acceptance
+	@$(BIN)/python -m acceptance
 
 clean:
 	rm -rf $(VENV) build *.egg-info cext/*.c cext/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

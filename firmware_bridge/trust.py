@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,8 +57,8 @@ class Device:
 
 
 def this_abi() -> str:
-    """The interpreter and machine that a release of the agent must be built for: ``cpython-311-linux-x86_64``."""
-    return f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
+    """The interpreter and machine that a release of the agent must be built for: ``cpython-311-x86_64-linux-gnu``."""
+    return str(sysconfig.get_config_var("SOABI"))  # the interpreter's: uname tells the kernel's, which may be wider
 
 
 class Catalogue:

@@ -16,7 +16,7 @@ from firmware_bridge.errors import NotAuthentic
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operations" / "signing.md"
 BLOCKS: list[str] = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-DEVICE = trust.Device(("KLC-120", "PB-1"), "cpython-311-linux-aarch64")
+DEVICE = trust.Device(("KLC-120", "PB-1"), "cpython-311-aarch64-linux-gnu")
 
 
 @pytest.fixture(scope="module")
