@@ -11,18 +11,18 @@ In ``<data_dir>/firmware``, which is the agent's::
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import select
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.clock import Clock
 from agent.pile.actions import AskInstaller, DropFirmware, FetchFirmware, Firmware, KeepLogin, RestartAgent
 from agent.pile.events import FirmwareFailed, FirmwareFetched, FirmwareProgress, FromBridge, InstallerAnswered
 from agent.pile.firmware import NO_BOOT, Boot, Image, Kind, Step, Upgrade
@@ -30,11 +30,12 @@ from agent.poller import Poller
 from agent.protocol.results import Result
 from agent.version import VERSION
 from firmware_bridge import durable
-from firmware_bridge.requests import Request, answer_to, ask, say_why
+from firmware_bridge.requests import WHY, Request, answer_to, ask, say_why
 
 log = logging.getLogger(__name__)
 
-INSTALLER_S = 600.0  # how long it may take: on a slow board byte code and self-test take minutes
+INSTALLER_MS = 600_000  # how long it may take: on a slow board byte code and self-test take minutes
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LINE_MOST = 65536
 CARRIER, METADATA = "job/download", "job/metadata"  # as firmware_bridge/worker.py leaves them
 MOST_DEATHS = 3  # of the child, before the upgrade has failed
@@ -65,17 +66,18 @@ class Bridge:
     def __init__(
         self,
         config: FirmwareConfig | None,
+        clock: Clock,
         poller: Poller,
         post: Callable[[FromBridge], None],
         restart: Callable[[str], None],
     ) -> None:
         self._config = config
+        self._clock = clock
         self._poller = poller
         self._post = post
         self._restart = restart
         self._worker: _Worker | None = None
-        self._asked: tuple[str, Step, float] | None = None  # id, step, until when
-        self._now = 0.0
+        self._asked: tuple[str, Step, int] | None = None  # id, step, until when in monotonic ms
 
     @property
     def _sure(self) -> FirmwareConfig:
@@ -89,7 +91,7 @@ class Bridge:
         try:
             found = json.loads(self._config.boot.read_bytes())
             failed = tuple((str(version), str(why)) for version, why in found.get("failed", {}).items())
-            return Boot(str(found.get("trial") or ""), failed)
+            return Boot(str(found.get("current") or ""), str(found.get("trial") or ""), failed)
         except (OSError, ValueError, AttributeError):
             return NO_BOOT
 
@@ -101,6 +103,8 @@ class Bridge:
         durable.write_file(config.folder / "login.json", json.dumps(login).encode(), 0o600)
 
     def do(self, action: Firmware) -> None:
+        if self._config is None:
+            return  # the configuration has lost its place, and the core has given up what was under way
         match action:
             case KeepLogin():
                 pass  # done before the turn was committed
@@ -113,9 +117,8 @@ class Bridge:
             case RestartAgent(fault):
                 self._end(fault)
 
-    def tick(self, now: float) -> None:
+    def tick(self) -> None:
         """Once a second: the installer's answer."""
-        self._now = now
         if self._asked is not None:
             self._look_for_answer(*self._asked)
 
@@ -134,10 +137,14 @@ class Bridge:
             text = f"the login of record id {record_id} is not there any more"
             self._post_later(FirmwareFailed(record_id, Result.NO_CREDENTIALS, text))
             return
-        job = _job(self._sure, upgrade, password)
-        self._worker = _Worker(
-            job, self._poller, lambda said: self._said(upgrade, said), lambda how: self._died(upgrade, deaths, how)
-        )
+        job = _job(self._sure, upgrade, password, self._clock.now().wall_ms)
+        try:
+            self._worker = _Worker(
+                job, self._poller, lambda said: self._said(upgrade, said), lambda how: self._died(upgrade, deaths, how)
+            )
+        except OSError as error:  # no memory, or too many processes
+            text = f"the download process can't be started: {error.strerror}"
+            self._post_later(FirmwareFailed(record_id, Result.INTERNAL, text))
 
     def _password(self, record_id: str) -> str | None:
         try:
@@ -184,39 +191,43 @@ class Bridge:
         try:
             ask(self._sure.folder, asked)
         except OSError as error:
-            text = f"the installer can't be asked: {error.strerror}"
-            self._post_later(InstallerAnswered(step, Result.INSTALL_FAILED, text))
+            result = Result.NO_SPACE if error.errno in NO_ROOM else Result.INSTALL_FAILED
+            self._post_later(InstallerAnswered(step, result, f"the installer can't be asked: {error.strerror}"))
         else:
-            self._asked = (asked.id, step, self._now + INSTALLER_S)
+            self._asked = (asked.id, step, self._clock.now().mono_ms + INSTALLER_MS)
 
-    def _look_for_answer(self, request_id: str, step: Step, until: float) -> None:
+    def _look_for_answer(self, request_id: str, step: Step, until_ms: int) -> None:
         answer = answer_to(self._sure.install_dir, self._sure.folder, request_id)
         if answer is not None:
             self._asked = None
             self._post(InstallerAnswered(step, Result(answer.result), answer.text))
-        elif self._now >= until:
+        elif self._clock.now().mono_ms >= until_ms:
             self._asked = None
-            text = f"the installer has not answered to {step.value} within {INSTALLER_S:.0f} s"
+            text = f"the installer has not answered to {step.value} within {INSTALLER_MS // 1000} s"
             self._post(InstallerAnswered(step, Result.INSTALL_FAILED, text))
 
     # ---- the end ----
 
     def _drop(self, keep: tuple[str, ...]) -> None:
+        import shutil  # here, as only upgrades need it
+
         self.stop()
         folder = self._sure.folder
-        with contextlib.suppress(OSError):  # a disk that can't even forget; the next upgrade overwrites it
-            if (folder / "login.json").exists():
-                durable.remove_file(folder / "login.json")
-            shutil.rmtree(folder / "job", ignore_errors=True)
-            for image in (folder / "images").glob("*"):
-                if str(image) not in keep:
-                    image.unlink()
+        shutil.rmtree(folder / "job", ignore_errors=True)
+        kept = {Path(image).name for image in keep}
+        images = [image for image in (folder / "images").glob("*") if image.name not in kept]
+        for file in (folder / "login.json", folder / WHY, *images):
+            with contextlib.suppress(OSError):  # a disk that can't even forget; the next start tries again
+                if file.exists():
+                    durable.remove_file(file)
 
     def _end(self, fault: str) -> None:
         if fault:
             log.error("this release does not pass its trial: %s", fault)
             with contextlib.suppress(OSError):
                 say_why(self._sure.folder, VERSION, fault)
+        else:
+            log.info("ends, so that the release on trial is started")
         self._restart(fault)
 
     def _post_later(self, event: FromBridge) -> None:
@@ -235,6 +246,8 @@ class _Worker:
         on_said: Callable[[dict[str, Any]], None],
         on_death: Callable[[str], None],
     ) -> None:
+        import subprocess  # here, as only upgrades need it
+
         self._poller = poller
         self._on_said = on_said
         self._on_death = on_death
@@ -282,7 +295,7 @@ def address_fault(address: str) -> str:
     return ""
 
 
-def _job(config: FirmwareConfig, upgrade: Upgrade, password: str) -> dict[str, Any]:
+def _job(config: FirmwareConfig, upgrade: Upgrade, password: str, wall_ms: int) -> dict[str, Any]:
     return {
         "address": upgrade.ticket.address,
         "account": upgrade.ticket.account,
@@ -297,6 +310,7 @@ def _job(config: FirmwareConfig, upgrade: Upgrade, password: str) -> dict[str, A
         "ca_file": config.ca_file,
         "reserve_bytes": config.reserve_bytes,
         "deadline_s": config.deadline_s,
+        "now_ms": wall_ms,
     }
 
 

@@ -1,9 +1,9 @@
 """The desk between the rooms: an event goes to the core, what it changes into the journal in ONE transaction, and only
 then does anything happen outside."""
 
-import hashlib
+import errno
 import logging
-import subprocess
+from _blake2 import blake2b  # as hashlib has it; that would load OpenSSL, 3.4 MiB
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +33,7 @@ from agent.pile.actions import (
 from agent.pile.core import handle
 from agent.pile.durable import changed_parts
 from agent.pile.events import Commanded, Event, Measured, Refused, Repeated, Replayed, Stored, Ticked
+from agent.pile.firmware import Upgrade
 from agent.pile.state import PileState, Request
 from agent.power.bus import Bus
 from agent.protocol.codec import NOT_ASKED, Codec
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 KEY_BYTES = 16
 HEADER_SHOWN = 64
 UNDONE_MOST = 1000
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 COMES_AGAIN = (Measured, Ticked, Replayed)  # events whose next one says it anew
 CONFIGURE = 106
 ANNOUNCE_UPGRADE = 113
@@ -105,6 +107,10 @@ class Desk:
             settled = self._settle(event, payload, password)
         except JournalError:
             raise
+        except OSError as error:  # of an upgrade's login, and not of the journal: other commands need not wait for room
+            result = Result.NO_SPACE if error.errno in NO_ROOM else Result.INTERNAL
+            refusal = Refused(event.request, result, f"the login can't be kept: {error.strerror}")
+            settled = self._settle(refusal, payload)
         except Exception:  # a bug: were the command not acknowledged, it would come again for ever
             log.exception("command %d at %s could not be handled", event.request.command, event.request.timestamp)
             refusal = Refused(event.request, Result.INTERNAL, "the agent could not handle this command")
@@ -174,18 +180,16 @@ class Desk:
         except JournalError:
             self._go_on_unstored(event, state, actions)
             raise
+        _tell_stage(self._stored.upgrade, state.upgrade)
         self.state = self._stored = state
         return actions, messages
 
     def _keep_login(self, actions: tuple[Action, ...], password: str) -> None:
-        """Before the turn is durable: an upgrade that is ordered has its login. One that was never ordered is
-        overwritten by the next."""
+        """Before the turn is durable: an upgrade that is ordered has its login. Raises OSError. One that was never
+        ordered is overwritten by the next, or goes with the next start."""
         for action in actions:
             if isinstance(action, KeepLogin):
-                try:
-                    self._bridge.keep_login(action, password)
-                except OSError as error:
-                    raise JournalError(self._config.data_dir, "keep a login", error.strerror or str(error)) from error
+                self._bridge.keep_login(action, password)
 
     def _go_on_unstored(self, event: Event, state: PileState, actions: tuple[Action, ...]) -> None:
         """Nothing can be written down. Current must come off all the same, and what the boards report is believed, as
@@ -291,6 +295,8 @@ class Desk:
             log.warning("pile.reboot_command is empty: the Linux board is not restarted")
             return
         log.warning("restarting the Linux board: %s", " ".join(command))
+        import subprocess  # here, as few agents ever do
+
         try:
             subprocess.Popen(command, stdin=subprocess.DEVNULL)
         except OSError as error:
@@ -322,7 +328,15 @@ def command_key(payload: bytes) -> bytes:
     # With a fast digest whoever has the journal could try passwords. Only for these: rubbish must cost little.
     if carries_secret(payload):
         return slow_digest(data, KEY_BYTES)
-    return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()
+    return blake2b(data, digest_size=KEY_BYTES).digest()
+
+
+def _tell_stage(before: Upgrade | None, after: Upgrade | None) -> None:
+    """Into the log. That an upgrade begins, and how it ends, are events, which are logged as such."""
+    if before is None or after is None or before.request != after.request or after.is_over:
+        return
+    if before.stage is not after.stage:
+        log.info("upgrade %s to %s: %s", after.ticket.record_id, after.version, after.stage.value)
 
 
 def _outcome_of(first: FirstOutcome) -> str:

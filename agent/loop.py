@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from agent.bridge import Bridge
 from agent.clock import Clock
@@ -13,7 +14,6 @@ from agent.config import Config
 from agent.control import ControlServer
 from agent.desk import Desk
 from agent.journal import Journal, JournalError
-from agent.link.link import LinkState
 from agent.notify import notify
 from agent.outbox import Outbox
 from agent.pile.durable import GUN_PREFIX, durable_keys, restore
@@ -26,6 +26,9 @@ from agent.power.bus import Bus
 from agent.replay import Replayer
 from agent.status import snapshot
 from agent.uplink import Callbacks, Uplink
+
+if TYPE_CHECKING:
+    from agent.link.link import LinkState
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class Agent:
         self._clock = Clock()
         self._journal = Journal.open(config.journal, self._clock.now().wall_ms)
         self._bus = Bus(config.lines, self._post_event, self._post_failure, self._clock)
-        self._bridge = Bridge(config.firmware, self._poller, self._firmware_said, self._restart)
+        self._bridge = Bridge(config.firmware, self._clock, self._poller, self._firmware_said, self._restart)
         self._desk = Desk(config, self._restored_state(), self._journal, self._bus, self._bridge, self._clock)
         callbacks = Callbacks(self._desk.message_came, self._row_delivered, self._link_changed, self._server_tried)
         self._link = Uplink(
@@ -120,7 +123,7 @@ class Agent:
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
         self._desk.happened(Ticked())
-        self._bridge.tick(now)
+        self._bridge.tick()
         timeout_s = float(self._desk.state.settings.report_timeout_s)
         self._link.delivery_timeout_s = min(self._config.link.delivery_timeout_s, timeout_s)
         with contextlib.suppress(JournalError):  # kept for the next tick; the desk says what is wrong with the journal
@@ -173,7 +176,7 @@ class Agent:
         else:
             self._replayer.delivered(row_id)
 
-    def _link_changed(self, state: LinkState) -> None:
+    def _link_changed(self, state: "LinkState") -> None:
         if state.connected != self._desk.state.connected:
             self._desk.happened(LinkChanged(state.connected))
         self._outbox.pump()

@@ -4,8 +4,6 @@ scrypt with n=2^14, r=8, p=1 (RFC 7914, interactive) takes 16 MiB and some 50 ms
 small board; a configuration comes seldom.
 """
 
-import hashlib
-import hmac
 import os
 
 from agent.protocol.commands import COMMANDS
@@ -35,6 +33,8 @@ def is_password(password: str, login: str) -> bool:
     _, cost, block, parallel, salt, digest = login.split("$")
     wanted = bytes.fromhex(digest)
     found = _scrypt(password.encode(), bytes.fromhex(salt), int(cost), int(block), int(parallel), len(wanted))
+    import hmac
+
     return hmac.compare_digest(found, wanted)
 
 
@@ -56,4 +56,6 @@ def slow_digest(data: bytes, size: int) -> bytes:
 
 
 def _scrypt(data: bytes, salt: bytes, cost: int, block: int, parallel: int, size: int) -> bytes:
+    import hashlib  # here, as few commands hold a password: it loads OpenSSL, 3.4 MiB
+
     return hashlib.scrypt(data, salt=salt, n=cost, r=block, p=parallel, dklen=size)

@@ -1,19 +1,22 @@
 """What ``pile-agent status`` shows: a snapshot of the running agent as JSON-ready values."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from agent.config import Config
 from agent.desk import Desk
-from agent.link.link import LinkState
 from agent.pile.board import GunReading
 from agent.pile.firmware import Upgrade
 from agent.pile.parameters import Parameters
 from agent.pile.state import Gun, Session
 from agent.pile.status import status_of
 
+if TYPE_CHECKING:
+    from agent.link.link import LinkState
+
 
 def snapshot(
-    config: Config, desk: Desk, link: LinkState, outbox_waiting: int, lines: list[dict[str, object]]
+    config: Config, desk: Desk, link: "LinkState", outbox_waiting: int, lines: list[dict[str, object]]
 ) -> dict[str, object]:
     """Everything, from the pile's number down to each gun's last reading."""
     time_now = desk.clock.now()

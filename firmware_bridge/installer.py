@@ -146,6 +146,7 @@ class Installer:
         self._slots.put_pending(self._scratch / "trust", release.version)
         if folder != self._slots.folder(release.version):
             self._slots.put(folder, release.version)
+        self._slots.forgive(release.version)
 
     def _verify(self, request: Request) -> trust.Update:
         """Verify copies that nobody else can write."""

@@ -12,7 +12,6 @@ Who reads a request trusts nothing in it, not even that it is a file.
 import contextlib
 import json
 import os
-import secrets
 import stat
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -142,7 +141,7 @@ def finish(firmware: Path) -> None:
     try:
         durable.remove_file(firmware / TAKEN)
     except (IsADirectoryError, PermissionError):  # Linux says either of a folder
-        durable.rename(firmware / TAKEN, firmware / f"not-a-request-{secrets.token_hex(8)}")
+        durable.rename(firmware / TAKEN, firmware / f"not-a-request-{os.urandom(8).hex()}")
 
 
 def open_inside(folder: Path, path: str) -> int:

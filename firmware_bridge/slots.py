@@ -84,6 +84,11 @@ class Slots:
         self._remove(self.pending / version)
         durable.rename(metadata, self.pending / version)
 
+    def forgive(self, version: str) -> None:
+        """It is staged anew: why an earlier trial of it failed is not why the next one does."""
+        with self._changing() as boot:
+            boot["failed"].pop(version, None)
+
     def arm(self, version: str, request_id: str) -> None:
         """Let ``version`` be tried from the next start on. The same request again never gives it new tries."""
         with self._changing() as boot:

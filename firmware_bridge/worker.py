@@ -20,7 +20,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,7 @@ class Job:
     trust: Path
     device: Device
     limits: Limits
+    now: datetime  # at least: the agent knows the time by the platform's commands where the system's clock is not set
 
     @classmethod
     def read(cls, text: str) -> "Job":
@@ -63,9 +64,11 @@ class Job:
         )  # fmt: skip
         limits = Limits(reserve_bytes=found["reserve_bytes"], deadline_s=found["deadline_s"])
         device = Device(tuple(found["hardware"]), this_abi())
+        now = max(datetime.now(UTC), datetime.fromtimestamp(found["now_ms"] / 1000, UTC))
         return cls(
-            source, found["version"], found["packet_bytes"], Path(found["folder"]), Path(found["trust"]), device, limits
-        )
+            source, found["version"], found["packet_bytes"], Path(found["folder"]), Path(found["trust"]), device,
+            limits, now,
+        )  # fmt: skip
 
     @property
     def download(self) -> Path:
@@ -99,7 +102,8 @@ class Teller:
 
 def main() -> int:
     """0 when the job has its result, good or bad."""
-    os.nice(NICENESS)
+    with suppress(OSError):  # a sandbox may refuse it
+        os.nice(NICENESS)
     teller = Teller(sys.stdout)
     job = Job.read(sys.stdin.readline())
     try:
@@ -118,7 +122,7 @@ def work(job: Job, teller: Teller) -> dict[str, object]:
     fetch(job.source, job.download, job.packet_bytes, expect=expect, limits=job.limits, on_progress=teller.progress)
     teller.say(percent=0, verifying=True)
     metadata = job.metadata if job.metadata.exists() else None
-    update = open_update(job.trust, job.scratch, job.download, job.device, datetime.now(UTC), metadata)
+    update = open_update(job.trust, job.scratch, job.download, job.device, job.now, metadata)
     release = update.release(job.version)
     path = job.download if release.kind == "agent" else _image(job, update, release)
     return {
@@ -138,7 +142,7 @@ def _announced(job: Job) -> Expect | None:
         durable.remove_file(job.metadata)
         return None
     durable.write_file(job.metadata, beside)
-    release = open_catalogue(job.trust, job.scratch, datetime.now(UTC), job.metadata).ordered(job.version, job.device)
+    release = open_catalogue(job.trust, job.scratch, job.now, job.metadata).ordered(job.version, job.device)
     return Expect(release.size, release.sha256) if release is not None else None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.version import VERSION
 from firmware_bridge import launcher
 from firmware_bridge.installer import main as installer
-from firmware_bridge.requests import REQUEST
+from firmware_bridge.requests import REQUEST, TAKEN
 from firmware_bridge.trust import install_root
 from sim.maker import HOME, tree
 
@@ -31,6 +31,7 @@ class Installation:
         tree(root / "releases" / VERSION, VERSION)
         installer(["--root", str(root), "--adopt", VERSION])
         self._is_stopping = threading.Event()
+        self._installer: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._serve, name="installer", daemon=True)
 
     @property
@@ -46,9 +47,21 @@ class Installation:
         self._is_stopping.set()
         self._thread.join()
 
+    @property
+    def is_installing(self) -> bool:
+        return self._installer is not None and self._installer.poll() is None
+
+    def kill(self) -> bool:
+        """End the installer as a power cut does, if it runs; it is run again, as after any start of the pile."""
+        was_installing = self.is_installing
+        if self._installer is not None:
+            self._installer.kill()
+        return was_installing
+
     def _serve(self) -> None:
         command = [sys.executable, "-m", "firmware_bridge.installer", "--root", str(self.root),
                    "--requests", str(self.firmware)]  # fmt: skip
         while not self._is_stopping.wait(LOOK_S):
-            if (self.firmware / REQUEST).exists():
-                subprocess.run(command, cwd=HOME, check=True, stdout=subprocess.DEVNULL)
+            if any((self.firmware / name).exists() for name in (REQUEST, TAKEN)):
+                self._installer = subprocess.Popen(command, cwd=HOME, stdout=subprocess.DEVNULL)
+                self._installer.wait()

@@ -36,11 +36,11 @@ class Maker:
     def root(self) -> bytes:
         return self._repository.files()["1.root.json"]
 
-    def board(self, path: Path, version: str, size: int = 2048) -> None:
-        """A bundle with an image for the simulated power board."""
+    def board(self, path: Path, version: str, size: int = 2048, hardware: str = HARDWARE) -> None:
+        """A bundle with an image for the simulated power board, unless it is for other hardware."""
         head = MAGIC + version.encode() + b"\0"
         image = (head + FILLING * (size // len(FILLING) + 1))[:size]
-        self._bundle(path, "power-board", f"pb-{version}.bin", image, version, "", len(image))
+        self._bundle(path, "power-board", f"pb-{version}.bin", image, version, "", len(image), hardware)
 
     def release(self, path: Path, version: str, fault: str = "") -> None:
         """A bundle with this very agent under another version; ``fault`` is a line of code at its start."""
@@ -51,9 +51,12 @@ class Maker:
         shutil.rmtree(folder)
         self._bundle(path, "agent", f"pile-agent-{version}.zip", payload.getvalue(), version, this_abi(), unpacked)
 
-    def _bundle(self, path: Path, kind: Kind, name: str, data: bytes, version: str, abi: str, unpacked: int) -> None:
+    def _bundle(
+        self, path: Path, kind: Kind, name: str, data: bytes, version: str, abi: str, unpacked: int,
+        hardware: str = HARDWARE,
+    ) -> None:  # fmt: skip
         sha256 = sha256_of(io.BytesIO(data), 0, len(data))
-        release = Release(f"{kind}/{name}", kind, version, (HARDWARE,), abi, len(data), sha256, unpacked)
+        release = Release(f"{kind}/{name}", kind, version, (hardware,), abi, len(data), sha256, unpacked)
         self._repository.add_release(release, datetime.now(UTC))
         self._repository.sign([self._signer])
         write_bundle(path, self._repository, (f"{sha256}.{name}", io.BytesIO(data)))

@@ -336,6 +336,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
         for name in (
             *("plug", "unplug", "card", "vehicle", "fault", "clear", "estop", "release"),
             *("restart", "silent", "busy", "refuse", "state"),
+            *("cut_power", "cut_power_while", "firmware_faults"),
         )
     },
     "drop": lambda site, count=1: site.line.drop_answers(count),

@@ -9,7 +9,11 @@ What happens anywhere arrives in one queue, in order of time: frames on the seri
 pile answered, what the agent logged.
 """
 
+import contextlib
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -36,7 +40,8 @@ PILE = "0000012345"
 IP, API_VERSION = "127.0.0.1", "API:2.0.2"
 SOCKET = "control.sock"
 READY_S = 15.0
-
+BEGUN, OVER = b"BEGUN", b"OVER"  # to the watchdog, beside what the agent says
+FTP_LOGIN = ("firmware", "pa55-of-R9")  # a password that stands nowhere else, to be searched for
 
 CHARGING = "price = 100000\nservice_fee = 50000"  # 1.50 yuan per kWh
 
@@ -56,7 +61,7 @@ class Site:
     ``settings`` are lines for the agent's configuration by section (``{"line": "watchdog_s = 5"}``), ``platform`` are
     fields of the platform's own ``LinkConfig``. ``with_network``: the agent reaches its broker through a ``network``
     that can be cut. ``maker``: whose firmware the pile trusts; the agent is then started by the launcher, and again
-    whenever it ends.
+    whenever it ends. ``watchdog_s``: it is ended when it has not said for so long that it is alive, as systemd does.
     """
 
     def __init__(
@@ -71,12 +76,13 @@ class Site:
         platform: Mapping[str, Any] | None = None,
         with_network: bool = False,
         maker: Maker | None = None,
+        watchdog_s: float | None = None,
     ) -> None:
         self.folder = folder
         self.broker = broker or EmbeddedBroker(folder / "broker")
         self.network = Relay((self.broker.host, self.broker.port)) if with_network else None
         self.ftp_folder = _made(folder / "ftp")
-        self.ftp = FtpServer(self.ftp_folder)
+        self.ftp = FtpServer(self.ftp_folder, *FTP_LOGIN)
         self.config_file = folder / "pile.toml"
         self.reboot_mark = folder / "linux-board-rebooted"
         self.codec = Codec()
@@ -98,6 +104,10 @@ class Site:
         self._stack = ExitStack()
         self._agent: subprocess.Popen[str] | None = None
         self._is_wanted = False
+        self._agent_lock = threading.RLock()  # who kills the agent must not meet who starts it again
+        self._watchdog_s = watchdog_s
+        self._watchdog: socket.socket | None = None
+        self._environment = dict(os.environ)
         self._board: subprocess.Popen[str]
         self._board_answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._platform: PlatformClient
@@ -112,6 +122,8 @@ class Site:
                 self.installation.start()
                 self._stack.callback(self.installation.stop)
             self._start_board()
+            if self._watchdog_s is not None:
+                self._start_watchdog(self._watchdog_s)
             self._stack.callback(self.stop_agent)
             self.config_file.write_text(self._config(), encoding="utf-8")
             # Its session waits for it, as a platform's queue does.
@@ -131,10 +143,13 @@ class Site:
     def start_agent(self) -> None:
         """Run the real agent in its own process; its log joins the happenings."""
         command = [sys.executable, *self.agent_program, "run", "--config", str(self.config_file)]
-        self._agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self._is_wanted = True
-        assert self._agent.stderr is not None
-        threading.Thread(target=self._read_log, args=(self._agent, self._agent.stderr), daemon=True).start()
+        with self._agent_lock:
+            agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environment)
+            self._agent, self._is_wanted = agent, True
+            if self._watchdog is not None:
+                self._watchdog.sendto(BEGUN, self._watchdog.getsockname())
+        assert agent.stderr is not None
+        threading.Thread(target=self._read_log, args=(agent, agent.stderr), daemon=True).start()
 
     @property
     def agent_pid(self) -> int:
@@ -142,18 +157,26 @@ class Site:
         return self._agent.pid
 
     def kill_agent(self) -> None:
-        """End it as a power cut does."""
-        assert self._agent is not None
-        self._is_wanted = False
-        self._agent.kill()
-        self._agent.wait()
+        """End it as a power cut does, or systemd: with the process that fetches firmware for it."""
+        with self._agent_lock:
+            assert self._agent is not None
+            self._is_wanted = False
+            if self._agent.poll() is None:
+                self._agent.send_signal(signal.SIGSTOP)  # it must not begin another one now
+                workers = _children(self._agent.pid)
+                self._agent.kill()
+                self._agent.wait()
+                for pid in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     def stop_agent(self) -> int | None:
         """End it by SIGTERM; its exit code."""
         if self._agent is None:
             return None
-        self._is_wanted = False
-        self._agent.terminate()
+        with self._agent_lock:
+            self._is_wanted = False
+            self._agent.terminate()
         try:
             return self._agent.wait(READY_S)
         except subprocess.TimeoutExpired:
@@ -172,6 +195,10 @@ class Site:
     def records(self, *options: str) -> list[dict[str, Any]]:
         """What ``pile-agent records --json`` prints with these options."""
         return self._shown("records", *options)
+
+    def updates(self) -> list[dict[str, Any]]:
+        """What ``pile-agent updates --json`` prints."""
+        return self._shown("updates")
 
     def _shown(self, *arguments: str) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "agent.cli.main", *arguments, "--json", "--config", str(self.config_file)]
@@ -237,11 +264,39 @@ class Site:
         for line in stderr:
             self._tell("log", line.rstrip("\n"))
         code = agent.wait()
-        if self.installation is not None and self._is_wanted:
-            self._tell("restarted", code)
-            self.start_agent()
-        else:
-            self._tell("ended", code)
+        with self._agent_lock:
+            if self.installation is not None and self._is_wanted and agent is self._agent:
+                self._tell("restarted", code)
+                self.start_agent()
+            else:
+                self._tell("ended", code)
+
+    def _start_watchdog(self, seconds: float) -> None:
+        """systemd's part: listen to what the agent says of itself, and end one that says nothing."""
+        address = self.folder / "notify"
+        self._watchdog = listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.bind(str(address))
+        listener.settimeout(seconds)
+        self._environment["NOTIFY_SOCKET"] = str(address)
+        thread = threading.Thread(target=self._watch_agent, args=(listener,), name="watchdog", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            listener.sendto(OVER, str(address))
+            thread.join()
+            listener.close()
+
+        self._stack.callback(end)
+
+    def _watch_agent(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                if listener.recv(64) == OVER:
+                    return
+            except TimeoutError:
+                with self._agent_lock:
+                    if self._agent is not None and self._is_wanted:
+                        self._agent.kill()
 
     def _start_board(self) -> None:
         self._board = subprocess.Popen(self._board_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -302,6 +357,11 @@ guns = {list(range(1, self._guns + 1))}
 install_dir = "{self.installation.root}"
 {more}
 """
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in found.split()]
 
 
 def _made(folder: Path) -> Path:

@@ -27,7 +27,7 @@ from agent.protocol.results import Result
 from agent.protocol.rules import DAY_S
 from agent.version import VERSION
 from sim.maker import Maker
-from sim.site import PILE, Site
+from sim.site import FTP_LOGIN, PILE, Site
 
 Do = dict[str, Any]
 Check = Callable[["Site"], str]  # what is wrong; empty when all is as expected
@@ -109,7 +109,7 @@ def linux_board_rebooted(site: Site) -> str:
 
 
 def announced(site: Site, record_id: str) -> Upgrade:
-    return Upgrade(f"127.0.0.1:{site.ftp.port}", "firmware", "secret", "1", VERSION, record_id)
+    return Upgrade(f"127.0.0.1:{site.ftp.port}", *FTP_LOGIN, "1", VERSION, record_id)
 
 
 def put_firmware(folder: Path, maker: Maker) -> None:

@@ -42,7 +42,7 @@ port = "/dev/there-is-no-such-port"
 [[line.device]]
 guns = [1, 2]
 """
-NO_BRIDGE = Bridge(None, None, None, None)  # type: ignore[arg-type]
+NO_BRIDGE = Bridge(None, None, None, None, None)  # type: ignore[arg-type]
 
 
 def config(folder: Path, **changes: Any) -> Config:
@@ -135,8 +135,9 @@ class Office:
     """The rooms of an agent around its desk, as the loop puts them together. ``at`` is the replay's monotonic time in
     seconds. ``close`` and a new office on the same folder are a restart; so is ``kill``."""
 
-    def __init__(self, folder: Path, per_s: int = 20, **changes: Any) -> None:
+    def __init__(self, folder: Path, per_s: int = 20, bridge: Bridge = NO_BRIDGE, **changes: Any) -> None:
         self.config = config(folder, **changes)
+        self.bridge = bridge
         self.per_s = per_s
         self.at = 1000.0
         self.times_empty = 0
@@ -148,7 +149,7 @@ class Office:
         self.bus = RecordingBus(self.config)
         self.link = cast(Any, FakeLink(self._delivered))
         state = restore(self.pile, dict(self.journal.items("")), Clock.now)
-        self.desk = Desk(self.config, state, self.journal, self.bus, NO_BRIDGE, DeskClock())  # type: ignore[arg-type]
+        self.desk = Desk(self.config, state, self.journal, self.bus, self.bridge, DeskClock())  # type: ignore[arg-type]
         self.outbox = Outbox(self.journal, self.link, self._emptied)
         self.desk.connect(self.link, self.outbox)
         self.replayer = Replayer(self.desk, self.journal, self.link, self.outbox, self.per_s)

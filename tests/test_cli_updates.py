@@ -1,4 +1,4 @@
-"""``pile-agent updates``: past upgrades and the one under way, as a table, JSON or CSV."""
+"""``pile-agent updates``: past upgrades and the one under way as table, JSON or CSV; and what ``status`` says of it."""
 
 import json
 from contextlib import closing
@@ -8,6 +8,7 @@ import pytest
 from office_helpers import CONFIG
 
 from agent.cli.main import main
+from agent.cli.show import readable
 from agent.journal import Journal
 from agent.pile.firmware import PastUpgrade, Stage, Ticket, Upgrade
 from agent.pile.parts import to_json
@@ -37,8 +38,8 @@ def test_as_a_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["updates", "--config", str(config)]) == 0
     assert capsys.readouterr().out == (
         "2026-11-22 08:00:00+08:00  record R8: power-board 1.5.0: OK\n"
-        "2026-11-22 09:00:00+08:00  record R9: unknown 0.2.0: FTP_NO_FILE: ftp.example:21 '/f': no\n"
-        "2026-11-22 10:00:00+08:00  record R10: unknown 0.3.0: downloading\n"
+        "2026-11-22 09:00:00+08:00  record R9: firmware 0.2.0: FTP_NO_FILE: ftp.example:21 '/f': no\n"
+        "2026-11-22 10:00:00+08:00  record R10: firmware 0.3.0: downloading\n"
     )
 
 
@@ -65,3 +66,25 @@ def test_where_there_was_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     Journal.open(tmp_path / "journal.db", 0).close()
     assert main(["updates", "--config", str(tmp_path / "pile.toml")]) == 0
     assert capsys.readouterr().out == "there was no upgrade\n"
+
+
+@pytest.mark.parametrize(
+    ("stage", "percent", "text", "line"),
+    [
+        ("downloading", 83, "", "downloading [################····]  83 %"),
+        ("staging", 0, "", "staging"),
+        ("waiting", 0, "", "waiting: until no gun has a charge"),
+        ("flashing", 5, "", "flashing [#···················]   5 %"),
+        ("trial", 0, "", "trial: it must show that it works"),
+        ("committed", 0, "not made final: disk full", "committed: not made final: disk full"),
+        ("rolled back", 0, "it hangs", "rolled back: it hangs"),
+    ],
+)
+def test_status_says_how_far_it_is(stage: str, percent: int, text: str, line: str) -> None:
+    upgrade = {"record_id": "R9", "version": "0.2.0", "kind": None, "stage": stage, "percent": percent, "text": text}
+    snapshot = {
+        "pile": "1", "version": "0.1.0", "uptime_s": 1, "outbox": 0, "messages": {}, "journal": "", "guns": [],
+        "link": {"connected": True, "broker": "b:1"}, "lines": [], "site": None, "parameters": None,
+        "is_configuring": False, "upgrade": upgrade,
+    }  # fmt: skip
+    assert readable(snapshot)[3] == f"upgrade R9 to 0.2.0: {line}"

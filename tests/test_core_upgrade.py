@@ -18,7 +18,7 @@ from agent.pile.events import (
 )
 from agent.pile.firmware import Boot, Image, Kind, Stage, Step
 from agent.pile.status import status_of
-from agent.pile.upgrade import GATE_MS, MOST_COMMITS, MOST_RESTARTS, PATIENCE_MS, TICKET_MS
+from agent.pile.upgrade import GATE_MS, MOST_COMMITS, MOST_RESTARTS, PATIENCE_MS, SETTLE_MS, TICKET_MS
 from agent.protocol.results import GunStatus, Result
 
 ANNOUNCED = "127.0.0.1:2121,pile,,1,0.1.0,R9"
@@ -217,6 +217,9 @@ def test_a_record_that_is_in_force_is_a_duplicate() -> None:
     pile = fetched(replace(RELEASE, version=CONFIG.version))
     pile.pass_time(1)
     assert pile.command(114, ORDERED).replies == ["3,0,R9,0.2.0"]
+    pile.command(113, "127.0.0.1,pile,,1,0.1.0,R10")
+    pile.pass_time(1)
+    assert pile.command(114, ORDERED).replies == ["3,0,R9,0.2.0"], "whatever else is announced"
 
 
 # ---- 111, and the file ----
@@ -293,6 +296,7 @@ def test_a_release_is_staged_armed_tried_and_committed() -> None:
 def test_what_did_not_work_before_need_not_work_in_the_trial() -> None:
     """A pile whose broker is away and whose gun 2 is broken can be upgraded all the same."""
     pile = fetched()
+    pile.pass_time(SETTLE_MS / 1000)
     pile.silenced(2)
     pile.take(LinkChanged(False))
     installer(pile, Step.STAGE)
@@ -322,7 +326,8 @@ def test_a_trial_goes_on_after_a_kill() -> None:
     pile = on_trial()
     restart(pile, "0.2.0", trial="0.2.0")
     assert stage(pile) is Stage.TRIAL
-    assert RestartAgent("the broker is not reached within 120 s") in pile.after(GATE_MS / 1000)
+    both = "the broker is not reached and the power board of gun 1, 2 does not answer within 120 s"
+    assert RestartAgent(both) in pile.after(GATE_MS / 1000)
 
 
 def test_a_commit_whose_answer_was_lost_is_asked_for_again() -> None:
@@ -499,12 +504,114 @@ def test_every_stage_goes_on_after_a_kill(pile: Pile, expected: type) -> None:
     assert [one for one in pile.restart().actions if isinstance(one, expected)]
 
 
-def test_waiting_goes_on_after_a_kill() -> None:
+def waiting() -> Pile:
+    """For the charge at gun 1 to end."""
     pile = fetched(pile=charging_pile())
     installer(pile, Step.STAGE)
+    return pile
+
+
+def test_waiting_goes_on_after_a_kill() -> None:
+    pile = waiting()
     pile.restart()
+    pile.take(LinkChanged(True))
+    pile.measured("plugged", 2)
     pile.stop()
     assert steps(pile.measured("ended")) == [Step.ARM]
+
+
+def test_what_the_trial_must_keep_is_looked_at_once_it_can_show_after_a_restart() -> None:
+    pile = waiting()
+    pile.stop()
+    pile.stored["gun/1"] = None  # killed as the charge ended
+    assert steps(pile.restart()) == [], "no gun has been measured yet, nor the broker been dialled"
+    pile.measured("plugged", 1)
+    assert steps(pile.measured("plugged", 2)) == []
+    assert steps(pile.take(LinkChanged(True))) == [Step.ARM]
+    assert pile.state.upgrade is not None
+    assert (pile.state.upgrade.was_connected, pile.state.upgrade.answering) == (True, (1, 2))
+
+
+def test_what_does_not_answer_after_a_restart_is_not_waited_for() -> None:
+    pile = waiting()
+    pile.stored["gun/1"] = None
+    pile.restart()
+    pile.measured("plugged", 1)
+    assert steps(pile.after(SETTLE_MS / 1000 - 1)) == []
+    assert steps(pile.after(1)) == [Step.ARM]
+    assert pile.state.upgrade is not None
+    assert (pile.state.upgrade.was_connected, pile.state.upgrade.answering) == (False, (1,))
+
+
+def test_a_gun_that_charges_by_card_is_seen_after_a_restart() -> None:
+    pile = waiting()
+    pile.stored["gun/1"] = None
+    pile.restart()
+    pile.take(LinkChanged(True))
+    pile.measured("charging", 2)
+    assert steps(pile.measured("plugged", 1)) == []
+
+
+def committing() -> Pile:
+    pile = on_trial()
+    pile.take(LinkChanged(True))
+    for gun in (1, 2):
+        pile.measured("plugged", gun)
+    pile.tick()
+    return pile
+
+
+def test_a_release_that_is_in_force_need_not_prove_itself_once_more() -> None:
+    """Its commit was made, the answer was lost, and the broker is away: were this a trial, guns would be locked."""
+    pile = committing()
+    assert steps(restart(pile, "0.2.0", current="0.2.0")) == [Step.COMMIT]
+    assert not any(gun.is_locked for gun in pile.state.guns.values())
+    assert not [one for one in pile.after(GATE_MS / 1000).actions if isinstance(one, RestartAgent)]
+    assert installer(pile, Step.COMMIT).answers == [("the 114", "0,R9,0.2.0")]
+
+
+def test_a_release_that_is_in_force_stays_even_if_the_rest_cannot_be_made_final() -> None:
+    pile = committing()
+    restart(pile, "0.2.0", current="0.2.0")
+    for _ in range(MOST_COMMITS - 2):
+        assert steps(installer(pile, Step.COMMIT, Result.NO_SPACE, "disk full")) == []
+        assert steps(pile.after(30)) == [Step.COMMIT]
+    done = installer(pile, Step.COMMIT, Result.NO_SPACE, "disk full")
+    assert done.answers == [("the 114", "0,R9,0.2.0")]
+    assert [one.text for one in pile.state.past_upgrades] == ["not made final: disk full"]
+
+
+def test_a_start_forgets_what_an_upgrade_left_that_was_killed_at_its_very_end() -> None:
+    pile = ordered()
+    pile.take(FirmwareFailed("R9", Result.NO_SPACE, "disk full"))
+    assert DropFirmware(()) in pile.restart()
+
+
+def test_a_start_keeps_the_login_of_a_113_that_waits() -> None:
+    pile = upgradable()
+    pile.command(113, ANNOUNCED)
+    assert DropFirmware(()) not in pile.restart()
+
+
+@pytest.mark.parametrize("pile", [upgradable(), ordered()], ids=["none", "failed"])
+def test_a_trial_that_no_upgrade_wants_ends_itself(pile: Pile) -> None:
+    """The journal was lost during the trial; or the upgrade had ended, and its release was not yet dropped."""
+    pile.take(FirmwareFailed("R9", Result.NO_SPACE, "disk full"))
+    done = restart(pile, "0.2.0", trial="0.2.0")
+    assert RestartAgent("it is on trial for an upgrade that is over") in done
+
+
+def test_a_release_that_is_still_armed_for_an_upgrade_that_is_over_is_dropped() -> None:
+    pile = ordered()
+    pile.take(FirmwareFailed("R9", Result.NO_SPACE, "disk full"))
+    assert steps(restart(pile, "0.1.0", trial="0.2.0")) == [Step.DROP]
+
+
+def test_an_upgrade_ends_when_the_configuration_has_no_place_for_it_any_more() -> None:
+    pile = fetched()
+    pile.config = replace(pile.config, can_update=False)
+    assert pile.restart().answers == [("the 114", "14,firmware.install_dir is not set any more")]
+    assert pile.state.ticket is None
 
 
 def test_an_upgrade_that_is_over_stays_so() -> None:

@@ -410,6 +410,16 @@ def test_a_failed_release_goes_when_it_is_dropped_and_its_reason_stays(board: Bo
     assert os.listdir(board.slots.pending) == []
 
 
+def test_a_release_that_is_staged_anew_has_not_failed_yet(board: Board, house: House) -> None:
+    """Or a kill before its second trial would be taken for the end of it."""
+    board.on_trial(house, "2.0")
+    for _ in range(3):
+        launcher.take(board.root)
+    board.ask("drop", "2.0")
+    assert board.ask("stage", "2.0", "9").result == 0
+    assert board.boot()["failed"] == {}
+
+
 # ---- with whose rights ----
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,55 @@ from agent.protocol.commands import OPERATIONS
 CLEAR = "\x1b[H\x1b[2J"
 BAR_WIDTH = 20
 ANSWER_S = 5.0  # a watched agent speaks each second
+RESTART_S = 30.0  # an agent that has ended for an upgrade is back by then
+LOOK_S = 0.2
+RESTARTING = (Stage.ARMING, Stage.TRIAL, Stage.COMMITTING)
+MEANINGS = {
+    Stage.WAITING: "until no gun has a charge",
+    Stage.ARMING: "the next start will try it",
+    Stage.TRIAL: "it must show that it works",
+    Stage.COMMITTING: "it is made final",
+}
 
 
 def show(path: Path, request: str, as_json: bool) -> int:
-    """Print one snapshot (``status``), or one after another (``watch``) until the agent ends."""
+    """Print one snapshot (``status``), or one after another (``watch``) until the agent ends for good."""
     address = load_config(path).socket
     try:
-        for line in ask(address, request):
-            _print(line, as_json, clear=request == "watch" and sys.stdout.isatty())
+        line = _show_one_agent(address, request, as_json)
+        while request == "watch" and _restarts(json.loads(line)):
+            _wait_for_agent(address)
+            line = _show_one_agent(address, request, as_json)
     except NoAgentError as error:
         print(f"{address}: {error}", file=sys.stderr)
         return FAILED
     return OK
+
+
+def _show_one_agent(address: Path, request: str, as_json: bool) -> str:
+    """Print what one process says, to its end; the last line."""
+    line = ""
+    for line in ask(address, request):
+        _print(line, as_json, clear=request == "watch" and sys.stdout.isatty())
+    return line
+
+
+def _restarts(snapshot: dict[str, Any]) -> bool:
+    """It has ended so that another release of it begins."""
+    return bool(snapshot["upgrade"]) and snapshot["upgrade"]["stage"] in RESTARTING
+
+
+def _wait_for_agent(address: Path) -> None:
+    """Raises ``NoAgentError``."""
+    deadline = time.monotonic() + RESTART_S
+    while True:
+        try:
+            next(ask(address, "status"))
+            return
+        except NoAgentError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(LOOK_S)
 
 
 class NoAgentError(Exception):
@@ -99,7 +137,8 @@ def _upgrade(upgrade: dict[str, Any]) -> str:
     words = f"upgrade {upgrade['record_id']} to {upgrade['version']}: {upgrade['stage']}"
     if upgrade["stage"] in (Stage.DOWNLOADING, Stage.FLASHING):
         return f"{words} {bar(upgrade['percent'])}"
-    return f"{words}{f': {text}' if (text := upgrade['text']) else ''}"
+    text = upgrade["text"] or MEANINGS.get(upgrade["stage"])
+    return f"{words}{f': {text}' if text else ''}"
 
 
 def bar(percent: int) -> str:

@@ -51,7 +51,7 @@ def _rows(config: Config, zone: timezone) -> Iterator[tuple[Any, ...]]:
 
 def _words(row: dict[str, Any]) -> str:
     when = row["ordered"].replace("T", " ")
-    what = f"{row['kind'] or 'unknown'} {row['version']}"
+    what = f"{row['kind'] or 'firmware'} {row['version']}"
     return f"{when}  record {row['record_id']}: {what}: {row['state']}{f': {text}' if (text := row['text']) else ''}"
 
 

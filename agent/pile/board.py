@@ -3,7 +3,6 @@
 The power room fills these from a device profile; the core decides on them. Units stand in the names.
 """
 
-import hashlib
 from dataclasses import dataclass
 from enum import Enum
 
@@ -73,6 +72,8 @@ def order_context(order: str, size: int = ORDER_CONTEXT_BYTES) -> str:
     ASCII can't hold it. Two orders that differ keep differing."""
     if len(order) <= size and order.isascii() and order.isprintable() and not order.startswith("#"):
         return order
+    import hashlib  # here, as few orders need it: it loads OpenSSL, 3.4 MiB
+
     return "#" + hashlib.sha256(order.encode()).hexdigest()[: size - 1]
 
 

@@ -123,6 +123,7 @@ class Upgrade:
     answering: tuple[int, ...] = ()  # guns that answered before the trial
     restarts: int = 0  # that were to begin the trial
     commits: int = 0  # how often the installer was asked to make it final
+    in_force: bool = False  # whatever comes of that: the board has it, or the launcher starts nothing else
     result: Result = Result.OK  # once it is over
     text: str = ""
 
@@ -152,9 +153,10 @@ class PastUpgrade:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What the launcher and the installer left for this start. ``trial``: the release that is or will be tried.
-    ``failed``: why the version named did not pass its trial."""
+    """What the launcher and the installer left for this start. ``current``: the release that was made final last;
+    ``trial``: the one that is or will be tried. ``failed``: why the version named did not pass its trial."""
 
+    current: str = ""
     trial: str = ""
     failed: tuple[tuple[str, str], ...] = ()
 

@@ -12,10 +12,11 @@ JsonValue = Any
 
 def to_json(value: Any) -> JsonValue:
     """A dataclass as an object, a tuple as a list, an enum as its value; ``None``, numbers and texts as they are."""
-    if is_dataclass(value):
-        return {one.name: to_json(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, tuple):
         return [to_json(one) for one in value]
+    names = _field_names(value.__class__)
+    if names is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
     return value.value if isinstance(value, Enum) else value
 
 
@@ -43,6 +44,12 @@ def _items(kinds: tuple[Any, ...], values: list[JsonValue]) -> Iterator[Any]:
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return (from_json(kinds[0], value) for value in values)
     return (from_json(kind, value) for kind, value in zip(kinds, values, strict=True))
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...] | None:
+    """Of a dataclass; ``None`` for another type."""
+    return tuple(one.name for one in fields(kind)) if is_dataclass(kind) else None
 
 
 @cache

@@ -27,6 +27,7 @@ SEVERITIES = {
     EventCode.CONFIGURE_FAILED: Severity.WARNING,
     EventCode.BOARD_NOT_SET: Severity.WARNING,
     EventCode.TIME_UNKNOWN: Severity.WARNING,
+    EventCode.UPGRADE_FAILED: Severity.WARNING,
 }
 
 

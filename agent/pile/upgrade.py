@@ -22,6 +22,7 @@ from cext.message import Message
 TICKET_MS = 3600_000  # a 113 whose 114 has not come by then is forgotten, and its login with it
 PATIENCE_MS = 4 * 3600_000  # so long charges may still begin while an upgrade waits for idle guns
 GATE_MS = 120_000  # a release on trial must have shown by then that it works
+SETTLE_MS = 60_000  # after a start: what does not work by then is taken for what did not work before the trial either
 COMMIT_RETRY_MS = 30_000
 MOST_COMMITS = 5
 ANSWER_MS = 700_000  # an installer that has not answered by then is asked again
@@ -91,10 +92,12 @@ def order(turn: Turn, message: Message, request: Request) -> None:
 
 
 def _answer_known(turn: Turn, command: UpgradePackage, request: Request) -> bool:
-    """A second 114 for a record under way, or one that is in force, is DUPLICATE. After a failure a new 113 and 114
-    with the same record id try again."""
-    upgrade = turn.state.upgrade
-    if upgrade is None or turn.state.ticket is not None or upgrade.ticket.record_id != command.record_id:
+    """A second 114 for a record under way, or one that is in force, is DUPLICATE. A new 113 and 114 with the same
+    record id try again."""
+    upgrade, ticket = turn.state.upgrade, turn.state.ticket
+    if upgrade is None or upgrade.ticket.record_id != command.record_id:
+        return False
+    if ticket is not None and ticket.record_id == command.record_id:
         return False
     if upgrade.is_over and upgrade.stage is not Stage.COMMITTED:
         return False
@@ -209,13 +212,20 @@ def _wait(turn: Turn, upgrade: Upgrade) -> None:
 def go_on(turn: Turn) -> None:
     """Once nothing charges, nothing is rebooted and nothing is being set: the new version's turn."""
     upgrade = _at(turn, Stage.WAITING)
-    if upgrade is not None and _is_idle(turn):
+    if upgrade is not None and _has_settled(turn) and _is_idle(turn):
         assert upgrade.image is not None
         if upgrade.image.kind is Kind.POWER_BOARD:
             _flash(turn, replace(upgrade, stage=Stage.FLASHING))
         else:
             _arm(turn, upgrade)
     _lock_guns(turn)
+
+
+def _has_settled(turn: Turn) -> bool:
+    """After a restart it takes a moment until it shows which guns charge, and what works that a trial must keep."""
+    state = turn.state
+    is_heard = state.connected and not any(gun.silent for gun in state.guns.values())
+    return is_heard or turn.now.mono_ms - state.started_ms >= SETTLE_MS
 
 
 def _is_idle(turn: Turn) -> bool:
@@ -272,14 +282,12 @@ def installer_answered(turn: Turn, event: InstallerAnswered) -> None:
 
 
 def _committed(turn: Turn, upgrade: Upgrade, event: InstallerAnswered) -> None:
-    """A commit that fails is tried again some times. Then a release on trial goes back; a power board stays as it is,
-    which has the new image already."""
-    assert upgrade.image is not None
+    """A commit that fails is tried again some times. Then a release on trial goes back; what is in force stays."""
     if event.result is Result.OK:
         _finish(turn, upgrade, Stage.COMMITTED, Result.OK, "")
     elif upgrade.commits < MOST_COMMITS:
         turn.change(upgrade_due_ms=turn.now.mono_ms + COMMIT_RETRY_MS)
-    elif upgrade.image.kind is Kind.POWER_BOARD:
+    elif upgrade.in_force:
         _finish(turn, upgrade, Stage.COMMITTED, Result.OK, f"not made final: {event.text}")
     else:
         turn.do(RestartAgent(f"could not be made final: {event.text}"))
@@ -287,10 +295,12 @@ def _committed(turn: Turn, upgrade: Upgrade, event: InstallerAnswered) -> None:
 
 def resume(turn: Turn, boot: Boot = NO_BOOT) -> None:
     """After a restart: go on where the last durable stage says."""
+    if not turn.config.can_update:
+        _resume_without_place(turn)
+        return
     upgrade = turn.state.upgrade
-    if turn.state.ticket is not None:
-        turn.change(ticket_until_ms=turn.now.mono_ms + TICKET_MS)
     if upgrade is None or upgrade.is_over:
+        _tidy_up(turn, upgrade, boot)
         return
     turn.change(upgrade_due_ms=turn.now.mono_ms + GATE_MS)
     match upgrade.stage:
@@ -306,12 +316,34 @@ def resume(turn: Turn, boot: Boot = NO_BOOT) -> None:
             _resume_trial(turn, upgrade, boot)
 
 
+def _resume_without_place(turn: Turn) -> None:
+    """The configuration has lost ``firmware.install_dir``, and with it what was under way."""
+    upgrade = turn.state.upgrade
+    turn.change(ticket=None)
+    if upgrade is not None and not upgrade.is_over:
+        _finish(turn, upgrade, Stage.FAILED, Result.NOT_SUPPORTED, "firmware.install_dir is not set any more")
+
+
+def _tidy_up(turn: Turn, upgrade: Upgrade | None, boot: Boot) -> None:
+    """No upgrade is under way: what one left that was killed at its very end must not stay, least of all a login or a
+    trial that nobody would end."""
+    if turn.state.ticket is not None:
+        turn.change(ticket_until_ms=turn.now.mono_ms + TICKET_MS)
+    else:
+        _drop_files(turn)
+    if boot.trial and boot.trial == turn.config.version:
+        turn.do(RestartAgent("it is on trial for an upgrade that is over"))
+    elif upgrade is not None and boot.trial == upgrade.version:
+        turn.do(AskInstaller(Step.DROP, upgrade))
+
+
 def _resume_trial(turn: Turn, upgrade: Upgrade, boot: Boot) -> None:
-    """Which release runs says how the trial went, or that it begins. A board's commit just goes on."""
+    """Which release runs says how the trial went, or that it begins. A board's commit just goes on, and that of a
+    release which is no longer on trial."""
     assert upgrade.image is not None
     failure = boot.failure(upgrade.version)
-    if upgrade.image.kind is Kind.POWER_BOARD:
-        _commit(turn, upgrade)
+    if upgrade.image.kind is Kind.POWER_BOARD or boot.current == upgrade.version == turn.config.version:
+        _commit(turn, replace(upgrade, in_force=True))
     elif turn.config.version == upgrade.version:
         _enter(turn, replace(upgrade, stage=Stage.TRIAL), GATE_MS)
     elif failure:
@@ -328,11 +360,14 @@ def _resume_trial(turn: Turn, upgrade: Upgrade, boot: Boot) -> None:
 def _gate_lacks(turn: Turn, upgrade: Upgrade) -> str:
     """What worked before and has not shown yet that it works in the trial; empty once everything has. The journal is
     open, or the agent would not run."""
-    if upgrade.was_connected and not turn.state.connected:
-        return "the broker is not reached"
     guns = [turn.state.guns[number] for number in upgrade.answering if number in turn.state.guns]
     silent = [str(gun.number) for gun in guns if gun.silent or gun.reading is None]
-    return f"the power board of gun {', '.join(silent)} does not answer" if silent else ""
+    lacking = []
+    if upgrade.was_connected and not turn.state.connected:
+        lacking.append("the broker is not reached")
+    if silent:
+        lacking.append(f"the power board of gun {', '.join(silent)} does not answer")
+    return " and ".join(lacking)
 
 
 def _pass_gate(turn: Turn, upgrade: Upgrade) -> None:
@@ -384,7 +419,7 @@ def flashed(turn: Turn, event: FlashDone) -> None:
     assert upgrade.image is not None
     others = tuple(one for one in turn.state.board_images if one.hardware != upgrade.image.hardware)
     turn.change(board_images=(*others, upgrade.image))
-    _commit(turn, upgrade)
+    _commit(turn, replace(upgrade, in_force=True))
 
 
 # ---- time, and the end ----
