@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from agent.pile import charging, configure, records, reservations, tariffs, timekeeping, upgrade, upkeep
+from agent.pile import charging, configure, records, reservations, tariffs, timekeeping, upgrade, upgrade_orders, upkeep
 from agent.pile.actions import Action, RebootBoards, RebootGun, Reply, StartGun, StopGun
 from agent.pile.events import (
     BoardFaults,
@@ -47,10 +47,10 @@ HANDLERS: dict[int, Handler] = {
     108: upkeep.reboot,
     109: configure.set_site,
     110: tariffs.set_tariff,
-    111: upgrade.query,
+    111: upgrade_orders.query,
     112: upkeep.query_versions,
-    113: upgrade.announce,
-    114: upgrade.order,
+    113: upgrade_orders.announce,
+    114: upgrade_orders.order,
 }
 
 

@@ -1,23 +1,19 @@
-"""Upgrades: 113 announces one, 114 orders it, 111 asks how far it is.
+"""The course of an upgrade, from the first byte fetched to the version in force, or to why not.
 
 ``STAGES`` in agent/pile/firmware.py has the stages; each function below leads from one to the next. Whatever ends an
 upgrade goes through ``_finish``. A restart of the agent goes on in ``resume``.
 """
 
-import re
 from dataclasses import replace
 
-from agent.pile.actions import AskInstaller, DropFirmware, FetchFirmware, FlashBoard, KeepLogin, RestartAgent
+from agent.pile.actions import AskInstaller, DropFirmware, FetchFirmware, FlashBoard, RestartAgent
 from agent.pile.events import FirmwareFailed, FirmwareFetched, FirmwareProgress, FlashDone, InstallerAnswered
-from agent.pile.firmware import LOCKED, NO_BOOT, Boot, Kind, PastUpgrade, Stage, Step, Ticket, Upgrade
-from agent.pile.request import Request
+from agent.pile.firmware import LOCKED, NO_BOOT, Boot, Kind, PastUpgrade, Stage, Step, Upgrade
 from agent.pile.status import FLOWING
 from agent.pile.turn import Turn
-from agent.protocol.commands import PackageReply, UpdateReport, UpgradePackage, UpgradeReply
-from agent.protocol.commands import Upgrade as Announcement
+from agent.protocol.commands import PackageReply, UpdateReport
 from agent.protocol.events import EventCode
 from agent.protocol.results import Result, UpdateState
-from cext.message import Message
 
 TICKET_MS = 3600_000  # a 113 whose 114 has not come by then is forgotten, and its login with it
 PATIENCE_MS = 4 * 3600_000  # so long charges may still begin while an upgrade waits for idle guns
@@ -30,139 +26,6 @@ MOST_RESTARTS = 3  # that were to begin a trial and did not
 PROGRESS_STEP = 10  # percent between two unasked reports of a stage's progress
 PROGRESS_MS = 1000  # and at least so much time
 PAST_KEPT = 32
-PACKET_MOST = 65536
-VERSION = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,31}")
-NEEDED = "1"
-
-
-# ---- the commands ----
-
-
-def announce(turn: Turn, message: Message, request: Request) -> None:
-    """113: with need 1 its login is kept until the 114 of the same record id."""
-    command: Announcement = message.data
-    if not turn.config.can_update:
-        turn.reply(request, Result.NOT_SUPPORTED, "firmware.install_dir is not set: this pile can't be upgraded")
-    elif turn.is_stale(message.timestamp):
-        _expired(turn, message, request)
-    elif command.need != NEEDED:
-        _take_back(turn, command.record_id)
-        turn.reply(request, Result.OK, UpgradeReply(command.record_id, 0))
-    elif _is_under_way(turn):
-        turn.reply(request, Result.BUSY, _busy_text(turn))
-    else:
-        _await_package(turn, command, request)
-
-
-def _await_package(turn: Turn, command: Announcement, request: Request) -> None:
-    """The version that the platform takes for the running one decides nothing: what may be installed is signed."""
-    ticket = Ticket(command.record_id, command.ftp_address, command.ftp_account)
-    turn.change(ticket=ticket, ticket_until_ms=turn.now.mono_ms + TICKET_MS)
-    turn.do(KeepLogin(request, command.record_id, command.ftp_account))
-    turn.reply(request, Result.OK, UpgradeReply(command.record_id, 1))
-    if command.current_version not in ("", turn.config.version):
-        words = f"113 takes {command.current_version} for the running version; the agent is {turn.config.version}"
-        turn.note(0, EventCode.VERSION_DIFFERS, words)
-
-
-def _take_back(turn: Turn, record_id: str) -> None:
-    """Need 2 ends the waiting for a 114; an upgrade that is under way goes on."""
-    if turn.state.ticket is not None and turn.state.ticket.record_id == record_id:
-        _forget_ticket(turn)
-
-
-def _forget_ticket(turn: Turn) -> None:
-    turn.change(ticket=None)
-    _drop_files(turn)
-
-
-def order(turn: Turn, message: Message, request: Request) -> None:
-    """114: the upgrade begins, if nothing stands in its way."""
-    command: UpgradePackage = message.data
-    if turn.is_stale(message.timestamp):
-        _expired(turn, message, request)
-        return
-    if _answer_known(turn, command, request):
-        return
-    refusal = _refusal_of(turn, command)
-    if refusal is not None:
-        turn.reply(request, *refusal)
-    else:
-        _begin(turn, command, request)
-
-
-def _answer_known(turn: Turn, command: UpgradePackage, request: Request) -> bool:
-    """A second 114 for a record under way, or one that is in force, is DUPLICATE. A new 113 and 114 with the same
-    record id try again."""
-    upgrade, ticket = turn.state.upgrade, turn.state.ticket
-    if upgrade is None or upgrade.ticket.record_id != command.record_id:
-        return False
-    if ticket is not None and ticket.record_id == command.record_id:
-        return False
-    if upgrade.is_over and upgrade.stage is not Stage.COMMITTED:
-        return False
-    first = Result.OK if upgrade.is_over else Result.ACCEPTED
-    turn.duplicate(request, first, PackageReply(command.record_id, upgrade.version))
-    return True
-
-
-def _refusal_of(turn: Turn, command: UpgradePackage) -> tuple[Result, str] | None:
-    ticket = turn.state.ticket
-    if _is_under_way(turn):
-        return Result.BUSY, _busy_text(turn)
-    if ticket is None:
-        return Result.NO_CREDENTIALS, f"record id = {command.record_id}: no 113 waits for its 114"
-    if ticket.record_id != command.record_id:
-        return Result.NO_CREDENTIALS, f"record id = {command.record_id}: the last 113 has {ticket.record_id}"
-    if not VERSION.fullmatch(command.version):
-        return Result.OUT_OF_RANGE, f"version = {command.version}: expected 1 to 32 letters, digits, . _ + or -"
-    if not command.path:
-        return Result.OUT_OF_RANGE, "path: expected the file's path on the FTP server"
-    if command.packet_bytes > PACKET_MOST:
-        return Result.OUT_OF_RANGE, f"packet length = {command.packet_bytes}: expected 1..{PACKET_MOST}"
-    return None
-
-
-def _begin(turn: Turn, command: UpgradePackage, request: Request) -> None:
-    assert turn.state.ticket is not None
-    upgrade = Upgrade(
-        request, turn.state.ticket, command.version, command.path, command.packet_bytes, turn.now.wall_ms,
-        Stage.DOWNLOADING,
-    )  # fmt: skip
-    turn.change(ticket=None)
-    turn.reply(request, Result.ACCEPTED, PackageReply(command.record_id, command.version))
-    turn.note(0, EventCode.UPGRADE_BEGUN, f"record {command.record_id}: version {command.version} is fetched")
-    _enter(turn, upgrade)
-    turn.do(FetchFirmware(upgrade))
-
-
-def query(turn: Turn, _message: Message, request: Request) -> None:
-    """111."""
-    turn.reply(request, Result.OK, _report(turn))
-
-
-def _report(turn: Turn) -> UpdateReport:
-    """A 113 that waits for its 114 is news of a new record: nothing of it has begun."""
-    upgrade, ticket = turn.state.upgrade, turn.state.ticket
-    if ticket is not None:
-        return UpdateReport(ticket.record_id, turn.config.version, UpdateState.NONE.value, 0)
-    if upgrade is None:
-        return UpdateReport("", turn.config.version, UpdateState.NONE.value, 0)
-    percent = 100 if upgrade.stage is Stage.COMMITTED else turn.state.upgrade_percent
-    return UpdateReport(upgrade.ticket.record_id, upgrade.version, upgrade.state, percent)
-
-
-def _expired(turn: Turn, message: Message, request: Request) -> None:
-    turn.reply(request, Result.EXPIRED, f"timestamp = {message.timestamp}: older than {turn.config.command_ttl_s} s")
-
-
-def _is_under_way(turn: Turn) -> bool:
-    return turn.state.upgrade is not None and not turn.state.upgrade.is_over
-
-
-def _busy_text(turn: Turn) -> str:
-    assert turn.state.upgrade is not None
-    return f"the upgrade with record id {turn.state.upgrade.ticket.record_id} is under way"
 
 
 # ---- the file ----
@@ -174,7 +37,7 @@ def progressed(turn: Turn, event: FirmwareProgress) -> None:
         return
     stage = Stage.VERIFYING if event.is_verifying else Stage.DOWNLOADING
     if stage is not upgrade.stage:
-        _enter(turn, replace(upgrade, stage=stage))
+        enter(turn, replace(upgrade, stage=stage))
     _set_percent(turn, event.percent)
 
 
@@ -189,7 +52,7 @@ def fetched(turn: Turn, event: FirmwareFetched) -> None:
     elif event.image.version == turn.config.version:
         _finish(turn, upgrade, Stage.COMMITTED, Result.OK, "it was running already")
     else:
-        _enter(turn, replace(upgrade, stage=Stage.STAGING))
+        enter(turn, replace(upgrade, stage=Stage.STAGING))
         turn.do(AskInstaller(Step.STAGE, upgrade))
 
 
@@ -204,7 +67,7 @@ def failed(turn: Turn, event: FirmwareFailed) -> None:
 
 def _wait(turn: Turn, upgrade: Upgrade) -> None:
     upgrade = replace(upgrade, stage=Stage.WAITING)
-    _enter(turn, upgrade, PATIENCE_MS)
+    enter(turn, upgrade, PATIENCE_MS)
     if not _is_idle(turn):
         turn.reply(upgrade.request, Result.DEFERRED, PackageReply(upgrade.ticket.record_id, upgrade.version))
 
@@ -260,7 +123,7 @@ def _arm(turn: Turn, upgrade: Upgrade) -> None:
     """What works now must work in the trial too."""
     answering = tuple(gun.number for gun in turn.state.guns.values() if not gun.silent)
     upgrade = replace(upgrade, stage=Stage.ARMING, was_connected=turn.state.connected, answering=answering)
-    _enter(turn, upgrade)
+    enter(turn, upgrade)
     turn.do(AskInstaller(Step.ARM, upgrade))
 
 
@@ -345,7 +208,7 @@ def _resume_trial(turn: Turn, upgrade: Upgrade, boot: Boot) -> None:
     if upgrade.image.kind is Kind.POWER_BOARD or boot.current == upgrade.version == turn.config.version:
         _commit(turn, replace(upgrade, in_force=True))
     elif turn.config.version == upgrade.version:
-        _enter(turn, replace(upgrade, stage=Stage.TRIAL), GATE_MS)
+        enter(turn, replace(upgrade, stage=Stage.TRIAL), GATE_MS)
     elif failure:
         _finish(turn, upgrade, Stage.ROLLED_BACK, Result.ROLLED_BACK, failure)
     elif upgrade.stage is not Stage.ARMING:
@@ -380,7 +243,7 @@ def _pass_gate(turn: Turn, upgrade: Upgrade) -> None:
 
 def _commit(turn: Turn, upgrade: Upgrade) -> None:
     upgrade = replace(upgrade, stage=Stage.COMMITTING)
-    _enter(turn, upgrade)
+    enter(turn, upgrade)
     _ask_to_commit(turn, upgrade)
 
 
@@ -396,7 +259,7 @@ def _ask_to_commit(turn: Turn, upgrade: Upgrade) -> None:
 def _flash(turn: Turn, upgrade: Upgrade) -> None:
     image = upgrade.image
     assert image is not None
-    _enter(turn, upgrade)
+    enter(turn, upgrade)
     last_good = next((one.path for one in turn.state.board_images if one.hardware == image.hardware), "")
     turn.do(
         FlashBoard(image.path, image.size, image.crc32, image.version, upgrade.packet_bytes, image.hardware, last_good)
@@ -428,7 +291,7 @@ def flashed(turn: Turn, event: FlashDone) -> None:
 def time_passed(turn: Turn) -> None:
     now_ms = turn.now.mono_ms
     if turn.state.ticket is not None and now_ms >= turn.state.ticket_until_ms:
-        _forget_ticket(turn)
+        forget_ticket(turn)
     upgrade = turn.state.upgrade
     if upgrade is None:
         return
@@ -440,7 +303,7 @@ def time_passed(turn: Turn) -> None:
 
 def _finish(turn: Turn, upgrade: Upgrade, stage: Stage, result: Result, text: str) -> None:
     """It is over, one way or the other: the 114 gets its final reply, and what is not needed any more goes."""
-    _enter(turn, replace(upgrade, stage=stage, result=result, text=text))
+    enter(turn, replace(upgrade, stage=stage, result=result, text=text))
     record_id, version = upgrade.ticket.record_id, upgrade.version
     if result is Result.OK:
         turn.reply(upgrade.request, Result.OK, PackageReply(record_id, version))
@@ -470,7 +333,7 @@ def _at(turn: Turn, *stages: Stage) -> Upgrade | None:
     return upgrade if upgrade is not None and upgrade.stage in stages else None
 
 
-def _enter(turn: Turn, upgrade: Upgrade, due_in_ms: int = 0) -> None:
+def enter(turn: Turn, upgrade: Upgrade, due_in_ms: int = 0) -> None:
     """The upgrade as it is now; the platform is told when what 111 says has changed."""
     before = turn.state.upgrade
     turn.change(
@@ -481,7 +344,7 @@ def _enter(turn: Turn, upgrade: Upgrade, due_in_ms: int = 0) -> None:
     )
     is_new = before is None or before.request != upgrade.request
     if before is None or is_new or before.state != upgrade.state:
-        turn.report(111, _report(turn), durable=True)
+        turn.report(111, report_of(turn), durable=True)
 
 
 def _set_percent(turn: Turn, percent: int) -> None:
@@ -490,4 +353,20 @@ def _set_percent(turn: Turn, percent: int) -> None:
     told, told_ms = turn.state.upgrade_told
     if percent // PROGRESS_STEP != told // PROGRESS_STEP and turn.now.mono_ms - told_ms >= PROGRESS_MS:
         turn.change(upgrade_told=(percent, turn.now.mono_ms))
-        turn.report(111, _report(turn), durable=False)
+        turn.report(111, report_of(turn), durable=False)
+
+
+def report_of(turn: Turn) -> UpdateReport:
+    """A 113 that waits for its 114 is news of a new record: nothing of it has begun."""
+    upgrade, ticket = turn.state.upgrade, turn.state.ticket
+    if ticket is not None:
+        return UpdateReport(ticket.record_id, turn.config.version, UpdateState.NONE.value, 0)
+    if upgrade is None:
+        return UpdateReport("", turn.config.version, UpdateState.NONE.value, 0)
+    percent = 100 if upgrade.stage is Stage.COMMITTED else turn.state.upgrade_percent
+    return UpdateReport(upgrade.ticket.record_id, upgrade.version, upgrade.state, percent)
+
+
+def forget_ticket(turn: Turn) -> None:
+    turn.change(ticket=None)
+    _drop_files(turn)
