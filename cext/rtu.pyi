@@ -1,4 +1,4 @@
-# ruff: noqa: N818 - an error's name says what came back from the line
+
 """Modbus RTU: frames to values and back, and one blocking transaction on a serial line.
 
 Sources: "Modbus application protocol V1.1b3" (functions, limits, exceptions) and "Modbus over serial line V1.02"

@@ -20,7 +20,7 @@ class JournalError(Exception):
         self.why = why
 
 
-class JournalBusy(JournalError):  # noqa: N818 - named by what is, like all our errors
+class JournalBusy(JournalError):
     """Another process holds the lock beside the journal; ``pid`` is what it wrote there ("" if it wrote nothing)."""
 
     def __init__(self, path: Path, pid: str) -> None:
@@ -28,7 +28,7 @@ class JournalBusy(JournalError):  # noqa: N818 - named by what is, like all our 
         self.pid = pid
 
 
-class JournalTooNew(JournalError):  # noqa: N818
+class JournalTooNew(JournalError):
     """Schema ``found`` of the file is for releases that know schema ``compatible_from``; this one knows ``ours``."""
 
     def __init__(self, path: Path, found: int, compatible_from: int, ours: int) -> None:

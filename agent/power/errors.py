@@ -1,4 +1,4 @@
-# ruff: noqa: N818 - an error's name says what the device or the line did
+
 """What can go wrong on the bus, as minimalmodbus' users know it: its exception types, each keeping the fact behind it.
 
     minimalmodbus.ModbusException
