@@ -245,9 +245,7 @@ class Desk:
                     self._record_outcome(request, result, outcome)
 
     def _record_outcome(self, request: Request, result: Result, outcome: str) -> None:
-        key = bytes.fromhex(request.key)
-        if self._journal.seen(key) is not None:  # a damaged journal may have lost the command and kept what it began
-            self._journal.record_outcome(key, result.value, outcome.partition(",")[2])
+        self._journal.record_outcome(bytes.fromhex(request.key), result.value, outcome.partition(",")[2])
 
     def line(self, command: int, request_timestamp: str, outcome: str) -> tuple[str, bytes]:
         """Topic and line of an uplink message."""

@@ -1,6 +1,7 @@
 """The running agent: the rooms put together, and the loop that turns them."""
 
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -77,6 +78,8 @@ class Agent:
             log.error("%s", notice)
         self._desk.happened(Resumed(self._bridge.boot()))
         self._bus.start()
+        gc.collect()  # while the boards answer: what is left now stays, and no later collection goes through it
+        gc.freeze()
         notify("READY=1")
         log.info(
             "pile %s, version %s, %d guns", self._config.pile.pile, self._config.pile.version, self._config.pile.guns

@@ -40,18 +40,19 @@ class Outbox:
         window = self._link.state.window
         if window != self._window:  # what was in flight is ours again
             self._window, self._sent_up_to = window, 0
-        while (room := self._link.room) > 0:
-            rows = self._next_rows(room)
-            if not rows:
-                return
+        is_more = self._waiting > 0
+        while is_more and (room := self._link.room) > 0:
+            most = room + len(self._delivered)
+            rows = self._next_rows(most)
             for row in rows:
                 if row.id not in self._delivered and not self._link.publish(row.id, row.topic, row.payload):
                     return
                 self._sent_up_to = row.id
+            is_more = len(rows) == most
 
-    def _next_rows(self, room: int) -> list[OutboxRow]:
+    def _next_rows(self, most: int) -> list[OutboxRow]:
         with contextlib.suppress(JournalError):
-            return self._journal.pending(self._sent_up_to, room + len(self._delivered))
+            return self._journal.pending(self._sent_up_to, most)
         return []
 
     def delivered(self, row_id: int) -> None:

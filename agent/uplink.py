@@ -14,11 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 from agent.link.config import LinkConfig, ServerTiming
-from agent.link.link import Link, LinkState
+from agent.link.load import load_paho
 from agent.pile.parameters import Server
 from agent.poller import Poller
+
+if TYPE_CHECKING:
+    from agent.link.link import Link, LinkState
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +35,14 @@ class Callbacks:
 
     on_message: Callable[[bytes], bool]
     on_delivered: Callable[[int], None]
-    on_state: Callable[[LinkState], None]
+    on_state: "Callable[[LinkState], None]"
     on_tried: Callable[[Server, bool, str], None]  # server, whether it was reached, else why not
 
 
 @dataclass
 class _Trial:
     server: Server
-    link: Link | None  # None: it is the link in use that is waited for
+    link: "Link | None"  # None: it is the link in use that is waited for
     until: float
     is_reached: bool = False
 
@@ -76,7 +80,7 @@ class Uplink:
     # ---- as a link ----
 
     @property
-    def state(self) -> LinkState:
+    def state(self) -> "LinkState":
         state = self._link.state
         return replace(state, window=self._windows_before + state.window)
 
@@ -150,7 +154,7 @@ class Uplink:
         self._is_moving = False
         self._callbacks.on_state(self.state)
 
-    def _replace(self, server: Server, link: Link | None) -> None:
+    def _replace(self, server: Server, link: "Link | None") -> None:
         """Say goodbye to the link in use, which tells what it still delivers, and take ``link``, or a new one."""
         log.info("from broker %s to %s", self._server, server)
         self._link.stop(GOODBYE_S if self._link.state.connected else 0.0)
@@ -199,14 +203,17 @@ class Uplink:
 
     # ---- links ----
 
-    def _new_link(self, server: Server) -> Link:
+    def _new_link(self, server: Server) -> "Link":
+        load_paho(with_tls=self._config.tls is not None)
+        from agent.link.link import Link
+
         config = replace(self._config, host=server.host, port=server.port)
         told = partial(self._state_told, server)
         return Link(
             config, self._callbacks.on_message, self._callbacks.on_delivered, told, self._poll, self._now, self._rng
         )
 
-    def _state_told(self, server: Server, state: LinkState) -> None:
+    def _state_told(self, server: Server, state: "LinkState") -> None:
         """A link has something to say; of one that is tried only whether it is connected matters."""
         trial = self._trial
         if trial is not None and trial.server == server and state.connected and not trial.is_reached:

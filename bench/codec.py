@@ -2,28 +2,28 @@
 
 Every peer does the whole job: bytes in; UTF-8, comma rules, control characters, field count, numbers, ranges and
 cross-field rules checked; typed values out. What a library's own conversion lets through is not tightened, but counted:
-the tables say how many of the bad lines each peer refuses. msgspec and pydantic are installed into a temporary folder
-for the run; a peer that can't be installed shows as missing. Nothing here fails for being slow.
+the tables say how many of the bad lines each peer refuses. Nothing here fails for being slow.
 """
 
 import importlib
 import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
+from functools import partial
 from itertools import pairwise
+from timeit import Timer
 from typing import Annotated, Any
 
 from agent.protocol.codec import CHINA_OFFSET_S, Codec
 from agent.protocol.rules import DAY_S, clock
+from bench.chart import Plot
+from bench.sample import Sample, Target, compare, in_turns, per_call, ratio, table
 from cext.message import pile_of
 
 ROUNDS = 15
-ROUND_S = 0.02
+ASKED = 50_000
 HEADER = b"192.168.1.100,API:2.0.2,%d,1795305600000,0000012345,"
 START = HEADER % 101 + b"1,0000012345,1,U1001,10000,5000,0,20261122000001"
 INT64 = 2**63
@@ -305,17 +305,14 @@ def dataclass_peer() -> Peer:
     return Peer("split + dataclass", dataclass_start, dataclass_tariff, flat)
 
 
-def peers(folder: str) -> list[Peer | str]:
-    """Ours first; a library that can't be had is its name only."""
-    found: list[Peer | str] = [our_peer(), dataclass_peer()]
-    sys.path.append(folder)
+def peers() -> list[Peer]:
+    """Ours first; a library that is not installed is left out, and said to be."""
+    found = [our_peer(), dataclass_peer()]
     for name, make in (("msgspec", msgspec_peer), ("pydantic", pydantic_peer)):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, name]
-        subprocess.run(pip, check=False, capture_output=True)
         try:
             found.append(make(importlib.import_module(name)))
         except ImportError:
-            found.append(f"split + {name}")
+            print(f"{name} is missing")
     return found
 
 
@@ -330,6 +327,15 @@ BAD_STARTS = [
         (b"0000012345,1,U", b"0000012346,1,U"), (b"000001", b"000001,"),
     )
 ]  # fmt: skip
+BAD_TARIFFS = [
+    tariff(48).replace(*change)
+    for change in (
+        (b"00:30:00", b"00:30:60"), (b"00:30:00", b"00:31:00"), (b"00:30:00", b"1801"), (b"00:30:00", b"86401"),
+        (b",48,", b",47,"), (b",48,", b",0,"), (b",50000", b",-1"), (b",50000", b","), (b",50000", b",1e3"),
+    )
+]  # fmt: skip
+PERIODS = (1, 6, 12, 48, 240, 1440)
+FOREIGN = [START + b"x" * (size - len(START)) for size in (len(START), 1024, 65536)]
 
 
 def refused(parse: Parse, lines: list[bytes]) -> int:
@@ -342,75 +348,74 @@ def refused(parse: Parse, lines: list[bytes]) -> int:
     return count
 
 
-def ns_per_call(parse: Parse, line: bytes) -> float:
-    loops = 1
-    while True:
-        begin = time.perf_counter_ns()
-        for _ in range(loops):
-            parse(line)
-        spent = time.perf_counter_ns() - begin
-        if spent > ROUND_S * 1e9:
-            return spent / loops
-        loops = max(loops + 1, int(loops * ROUND_S * 1.2e9 / max(spent, 1)))
-
-
-def rounds(parsers: list[Parse], line: bytes) -> list[list[float]]:
-    """ns per call, a list for each parser; the parsers take turns so that a slow moment hits all of them."""
-    turns = [[ns_per_call(parse, line) for parse in parsers] for _ in range(ROUNDS)]
-    return [list(column) for column in zip(*turns, strict=True)]
-
-
-def table(title: str, line: bytes, all_peers: list[Peer | str], job: str, bad: list[bytes]) -> None:
-    """One message by all peers; ``job`` is the peer's function that parses it."""
-    present = [peer for peer in all_peers if isinstance(peer, Peer)]
-    parsers: list[Parse] = [getattr(peer, job) for peer in present]
-    wanted = present[0].flat(parsers[0](line))
-    for peer, parse in zip(present, parsers, strict=True):
-        got = peer.flat(parse(line))
+def side_by_side(title: str, line: bytes, everyone: list[Peer], job: str, bad: list[bytes]) -> dict[str, list[float]]:
+    """One message by all peers; ``job`` is the peer's function that parses it. Their samples in microseconds."""
+    parsers: dict[str, Parse] = {peer.name: getattr(peer, job) for peer in everyone}
+    wanted = everyone[0].flat(parsers[everyone[0].name](line))
+    for peer in everyone:
+        got = peer.flat(parsers[peer.name](line))
         assert got == wanted, f"{peer.name} reads {got}, not {wanted}"
-    times = rounds(parsers, line)
-    print(f"\n{title} ({len(line)} bytes)")
-    print(f"  {'':20}{'median':>12}{'times ours (quartiles)':>30}{'bad lines refused':>20}")
-    for peer, parse, taken in zip(present, parsers, times, strict=True):
-        low, middle, high = statistics.quantiles([theirs / ours for theirs, ours in zip(taken, times[0], strict=True)])
-        ratio = f"{middle:.1f} ({low:.1f}-{high:.1f})"
-        share = f"{refused(parse, bad)} of {len(bad)}"
-        print(f"  {peer.name:20}{statistics.median(taken) / 1000:>9.2f} us{ratio:>30}{share:>20}")
-    for name in all_peers:
-        if isinstance(name, str):
-            print(f"  {name:20}{'missing':>12}")
+    samples = in_turns({name: per_call(partial(parse, line)) for name, parse in parsers.items()}, ROUNDS)
+    compare(f"{title} ({len(line)} bytes)", samples)
+    shares = ", ".join(f"{name} {refused(parse, bad)}" for name, parse in parsers.items())
+    print(f"  refused, of {len(bad)} bad lines: {shares}")
+    return samples
 
 
-def growth() -> None:
-    print("\n110 by number of periods, ours")
-    decode = Codec().decode
-    for periods in (1, 6, 12, 48, 240, 1440):
-        taken = statistics.median(rounds([decode], tariff(periods))[0])
-        print(f"  {periods:>6}{taken / 1000:>9.2f} us{taken / periods:>9.1f} ns a period")
+def targets(what: str, samples: dict[str, list[float]], least: dict[str, float]) -> list[Target]:
+    ours = samples["cext.message"]
+    return [
+        Target(what, name, ratio(samples[name], ours), bound, is_least=True)
+        for name, bound in least.items()
+        if name in samples
+    ]
 
 
-def not_mine() -> None:
-    print("\nanother pile's line told by its header alone, by its length, ours")
-    for size in (99, 1024, 65536):
-        line = START + b"x" * (size - len(START))
-        taken = statistics.median(rounds([lambda line: pile_of(line) == b"0000000001"], line)[0])
-        print(f"  {size:>6} bytes{taken:>9.0f} ns")
+def growth(everyone: list[Peer]) -> list[Target | Plot]:
+    lines: dict[str, list[tuple[float, float]]] = {peer.name: [] for peer in everyone}
+    for periods in PERIODS:
+        line = tariff(periods)
+        samples = in_turns({peer.name: per_call(partial(peer.tariff, line)) for peer in everyone}, 5)
+        for name, taken in samples.items():
+            lines[name].append((periods, statistics.median(taken)))
+    rows = [
+        (f"{periods}", *(f"{taken[at][1]:.2f} µs" for taken in lines.values())) for at, periods in enumerate(PERIODS)
+    ]
+    table("110 by its number of periods", ("periods", *lines), rows)
+    each = [taken / periods for periods, taken in lines["cext.message"]]
+    return [
+        Target(f"110: a period of {PERIODS[-1]:,}", f"of {PERIODS[-3]}", each[-1] / each[-3], 1.2),
+        Plot("periods", "Parsing 110 is linear in its periods", "periods", "µs", lines),
+    ]
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="pile-agent-bench-") as folder:
-        everyone = peers(folder)
-        bad_tariffs = [
-            tariff(48).replace(*change)
-            for change in (
-                (b"00:30:00", b"00:30:60"), (b"00:30:00", b"00:31:00"), (b"00:30:00", b"1801"), (b"00:30:00", b"86401"),
-                (b",48,", b",47,"), (b",48,", b",0,"), (b",50000", b",-1"), (b",50000", b","), (b",50000", b",1e3"),
-            )
-        ]  # fmt: skip
-        table("101 start", START, everyone, "start", BAD_STARTS)
-        table("110 with 48 periods", tariff(48), everyone, "tariff", bad_tariffs)
-    growth()
-    not_mine()
+def not_mine() -> list[Target]:
+    """The whole question, comparison included, as the agent asks it."""
+    samples = in_turns({f"{len(line):,} bytes": _asked(line) for line in FOREIGN}, ROUNDS)
+    compare("another pile's line, told by its header alone", samples, "ns")
+    short_ns, *_, long_ns = samples.values()
+    return [
+        Target("“not mine” on a foreign message", "", statistics.median(short_ns), 150, "ns"),
+        Target("the same at 64 KiB", "", statistics.median(long_ns), 150, "ns"),
+    ]
+
+
+def _asked(line: bytes) -> Sample:
+    names = {"pile_of": pile_of, "line": line, "pile": b"0000000001"}
+    timer = Timer("pile_of(line) == pile", timer=time.thread_time, globals=names)
+    return lambda: timer.timeit(ASKED) / ASKED * 1e9
+
+
+def main() -> list[Target | Plot]:
+    everyone = peers()
+    start = side_by_side("101 start", START, everyone, "start", BAD_STARTS)
+    day = side_by_side("110 with 48 periods", tariff(48), everyone, "tariff", BAD_TARIFFS)
+    return [
+        *targets("parse 101", start, {"split + dataclass": 5, "split + msgspec": 3, "split + pydantic": 10}),
+        *targets("parse 110, 48 periods", day, {"split + dataclass": 30, "split + msgspec": 8, "split + pydantic": 20}),
+        *growth(everyone),
+        *not_mine(),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-
 """Modbus RTU: frames to values and back, and one blocking transaction on a serial line.
 
 Sources: "Modbus application protocol V1.1b3" (functions, limits, exceptions) and "Modbus over serial line V1.02"

@@ -111,7 +111,10 @@ def test_another_version_than_the_ordered_one_is_refused(tmp_path: Path, house: 
     ("device", "words"),
     [
         (trust.Device(("KLC-60",), ABI), "it is for KLC-120; this is KLC-60"),
-        (trust.Device(("KLC-120",), "cpython-311-arm-linux-gnueabihf"), f"it is for {ABI}; this is cpython-311-arm-linux-gnueabihf"),
+        (
+            trust.Device(("KLC-120",), "cpython-311-arm-linux-gnueabihf"),
+            f"it is for {ABI}; this is cpython-311-arm-linux-gnueabihf",
+        ),
     ],
 )
 def test_a_release_for_other_hardware_is_refused(

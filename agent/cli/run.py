@@ -1,6 +1,5 @@
 """``pile-agent run``: from a configuration file to a running agent, and to an exit code."""
 
-import gc
 import logging
 from pathlib import Path
 
@@ -18,9 +17,7 @@ def run(path: Path) -> int:
     config = load_config(path)
     logs.set_up(config.log_level)
     try:
-        agent = Agent(config)
-        gc.freeze()  # what is loaded stays: a collection would hold everything up for some ms to find nothing in it
-        agent.run()
+        Agent(config).run()
     except (JournalError, OSError) as error:
         log.critical("%s", error)
         return FAILED

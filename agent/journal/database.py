@@ -31,25 +31,25 @@ class Database:
                 self.rows("roll back", "ROLLBACK")
             raise
 
-    def write(self, doing: str, sql: str, *values: object) -> int:
-        """Rows changed. Outside a transaction SQLite would commit each statement by itself."""
+    def write(self, doing: str, sql: str, *values: object) -> sqlite3.Cursor:
+        """What ``rowcount`` and ``lastrowid`` tell. Outside a transaction SQLite would commit each statement alone."""
         if not self.connection.in_transaction:
             raise RuntimeError(f"cannot {doing} outside a journal transaction")
-        with self.errors_named(doing):
-            return self.connection.execute(sql, values).rowcount
+        try:  # not errors_named, here and in rows: it takes as long as a short statement
+            return self.connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise self._named(doing, error) from error
 
     def rows(self, doing: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with self.errors_named(doing):
+        try:
             return self.connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._named(doing, error) from error
 
     def each(self, doing: str, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """Row after row, however many there are: only one is in memory."""
         with self.errors_named(doing):
             yield from self.connection.execute(sql, values)
-
-    def last_id(self) -> int:
-        ((row_id,),) = self.rows("read the row's number", "SELECT last_insert_rowid()")
-        return int(row_id)
 
     def close(self) -> None:
         with self.errors_named("close it"):
@@ -60,6 +60,9 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            if storage.is_damage(error):
-                storage.mark_suspect(self.path)
-            raise JournalError(self.path, doing, str(error)) from error
+            raise self._named(doing, error) from error
+
+    def _named(self, doing: str, error: sqlite3.Error) -> JournalError:
+        if storage.is_damage(error):
+            storage.mark_suspect(self.path)
+        return JournalError(self.path, doing, str(error))

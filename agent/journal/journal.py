@@ -109,30 +109,30 @@ class Journal:
 
         ``line`` is ``None`` where it must not be kept because it may hold a password.
         """
-        if self.seen(key) is not None:
+        sql = "INSERT INTO inbox (key, command, at_ms, line) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+        if self._database.write("record a command", sql, key, command, now_ms, line).rowcount == 0:
             raise RuntimeError(f"command {key.hex()} is in the journal already")
-        sql = "INSERT INTO inbox (key, command, at_ms, line) VALUES (?, ?, ?, ?)"
-        self._database.write("record a command", sql, key, command, now_ms, line)
 
     def record_outcome(self, key: bytes, result: int, body: str) -> None:
         """Remember a reply: ACCEPTED and DEFERRED (1, 2) replace each other, the first final one stands for good.
 
-        With the final reply the command's line goes: it is not needed any more.
+        With the final reply the command's line goes: it is not needed any more. A command that is not there is left
+        so: a damaged journal may have lost it and kept what it began.
         """
         sql = """
             UPDATE inbox SET result = ?1, body = ?2, line = CASE WHEN ?1 IN (1, 2) THEN line END
             WHERE key = ?3 AND (result IS NULL OR result IN (1, 2))
         """
-        if self._database.write("record an outcome", sql, result, body, key) == 0 and self.seen(key) is None:
-            raise RuntimeError(f"command {key.hex()} is not in the journal")
+        self._database.write("record an outcome", sql, result, body, key)
 
     # Outbox
 
     def enqueue(self, topic: str, payload: bytes, now_ms: int) -> int:
         """Put a message behind all others; its id."""
         sql = "INSERT INTO outbox (topic, payload, at_ms) VALUES (?, ?, ?)"
-        self._database.write("enqueue a message", sql, topic, payload, now_ms)
-        return self._database.last_id()
+        row_id = self._database.write("enqueue a message", sql, topic, payload, now_ms).lastrowid
+        assert row_id is not None
+        return row_id
 
     def pending(self, after_id: int, limit: int) -> list[OutboxRow]:
         """The next messages behind ``after_id`` in the order they were enqueued."""
@@ -215,4 +215,4 @@ class Journal:
                     OR at_ms < ?2 AND id <= (SELECT id FROM inbox ORDER BY id DESC LIMIT 1 OFFSET ?3))
                 ORDER BY id LIMIT ?4)
         """
-        return self._database.write("prune the inbox", sql, rows, oldest_ms, least, PRUNE_BATCH)
+        return self._database.write("prune the inbox", sql, rows, oldest_ms, least, PRUNE_BATCH).rowcount

@@ -38,6 +38,7 @@ SETTINGS: tuple[tuple[str, str | int, str | int], ...] = (  # pragma, value, wha
     ("wal_autocheckpoint", 1000, 1000),
     ("journal_size_limit", 4 << 20, 4 << 20),
     ("secure_delete", "FAST", 2),
+    ("cache_size", -256, -256),
 )
 PAGE_SIZE = (
     4096  # one block of the filesystem: a torn write in a checkpoint damages no page but the one the WAL still has

@@ -97,16 +97,19 @@ class Connection:
 
     def _on_ready(self, _events: int) -> None:
         """Read and write what the socket allows. Also right when it is not ready: then nothing happens."""
-        self._guarded(self._client.loop_read)
-        if self._is_open and self._client.want_write():
-            self._guarded(self._client.loop_write)
+        self._guarded(self._read_and_write)
         if not self._is_open:
             return
         # The kernel delays the ACK of what we read unless told not to, every time; a broker with Nagle waits for it.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self._show_interest()
         if self._has_decrypted():
             self._poll.post(self._read_decrypted)
+
+    def _read_and_write(self) -> None:
+        """Together: an acknowledgement that is queued by the reading and written at once changes no interest."""
+        self._client.loop_read()
+        if self._is_open and self._client.want_write():
+            self._client.loop_write()
 
     def _has_decrypted(self) -> bool:
         """Whether TLS holds bytes that are read from the socket already, so that epoll knows nothing of them."""

@@ -108,6 +108,7 @@ class Device:
         self._latest: list[GunReading] = []
         self._is_flashing = False  # the board is left alone but for its update, and for a stop
         self._is_out_of_service = False  # and its guns have been reported so
+        self._identity = self.blocks("identity")  # once: a platform that asks for the versions waits
 
     # ---- tasks ----
 
@@ -197,7 +198,7 @@ class Device:
         """The firmware version of the board (0) and of each gun by the pile's number; a silent board's are unknown."""
         numbers = {0: 0} | dict(enumerate(self.config.guns, 1))
         try:
-            values = yield from self._read_all(self.blocks("identity"))
+            values = yield from self._read_all(self._identity)
         except (BusError, PortDownError):
             return [(0, "unknown")]
         return [

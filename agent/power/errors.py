@@ -1,4 +1,3 @@
-
 """What can go wrong on the bus, as minimalmodbus' users know it: its exception types, each keeping the fact behind it.
 
     minimalmodbus.ModbusException

@@ -29,17 +29,19 @@ def line_on(port: serial.Serial) -> rtu.Line:
 
     Raises serial.PortNotOpenError for a closed port.
     """
-    fd, baud, char_bits = port.fileno(), port.baudrate, _char_bits(port)
     line = _lines.get(port)
-    if line is None or (line.fd, line.baud, line.char_bits) != (fd, baud, char_bits):
-        line = _lines[port] = rtu.Line(fd, baud, char_bits)
+    if line is None or not _serves(line, port):
+        line = _lines[port] = rtu.Line(port.fileno(), port.baudrate, _char_bits(port))
     return line
+
+
+def _serves(line: rtu.Line, port: serial.Serial) -> bool:
+    return line.fd == port.fileno() and line.baud == port.baudrate and line.char_bits == _char_bits(port)
 
 
 def _char_bits(port: serial.Serial) -> int:
     """Start bit, 8 data bits, parity bit if any, stop bits."""
-    parity_bits = 0 if port.parity == serial.PARITY_NONE else 1
-    return 9 + parity_bits + round(port.stopbits)
+    return 9 + (port.parity != serial.PARITY_NONE) + round(port.stopbits)
 
 
 class Instrument(minimalmodbus.Instrument):  # type: ignore[misc]  # minimalmodbus has no types
@@ -66,10 +68,14 @@ class Instrument(minimalmodbus.Instrument):  # type: ignore[misc]  # minimalmodb
         self.handle_local_echo = local_echo
         self.answer_ms = answer_ms
         self.margin_ms = margin_ms
+        self._line = line_on(self.serial)
 
     @property
     def line(self) -> rtu.Line:
-        return line_on(self.serial)
+        """The port's, as it is open now; kept, for looking among all lines costs a tenth of a transaction's CPU."""
+        if not _serves(self._line, self.serial):
+            self._line = line_on(self.serial)
+        return self._line
 
     def read_registers(self, registeraddress: int, number_of_registers: int, functioncode: int = 3) -> list[int]:
         """1..125 registers (function 3 or 4) as 0..65535 each."""

@@ -46,6 +46,7 @@ __all__ = [
 
 PROFILES = Path(__file__).parent / "profiles"
 _CAUSES = {cause.value for cause in StopCause}
+_STATES = {state.value for state in BoardState}
 STATE_UNKNOWN = "state_unknown"  # the fault of a gun whose state register has a number the map does not list
 
 
@@ -150,7 +151,7 @@ class Profile:
         """One gun's measurements from what its live blocks gave. A register that was not read counts as absent."""
         faults = _names(values.get((gun, "faults")))
         state = values.get((gun, "state"))
-        known = state in {board_state.value for board_state in BoardState}
+        known = state in _STATES
         return GunReading(
             gun=gun,
             at_ms=at_ms,
@@ -193,7 +194,7 @@ class Profile:
         A cause the map does not list still tells that the device ended it: by a fault, as far as is known."""
         if cause is not None and cause not in _CAUSES:
             return StopReason.FAULT
-        reasons = (self.stop_reason(name) for name in (cause or "", *faults))
+        reasons = (self.stop_reason(name) for name in ((cause, *faults) if cause else faults))
         return next((StopReason(reason) for reason in reasons if reason is not None), None)
 
     def _fields(self, group: str, guns: Iterable[int]) -> Iterator[Field]:

@@ -51,7 +51,7 @@ class Register:
 
     def decode(self, words: Sequence[int]) -> Value:
         """The value in ``words`` (this register's own words, high word first)."""
-        data = b"".join(word.to_bytes(2, "big") for word in words)
+        data = struct.pack(f">{len(words)}H", *words)
         if self.type == "text":
             return data.split(b"\0", 1)[0].decode("utf-8", "replace")
         if self.type == "data":

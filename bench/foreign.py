@@ -1,0 +1,161 @@
+"""What the rest of the fleet costs in the shared mode: ``python -m bench.foreign``.
+
+Every pile hears every command. Batches of other piles' commands are published, and one of its own at the end, whose
+reply says that all were heard; the agent and a client that stock paho users would write take turns at a real mosquitto.
+CPU is the whole process's; messages per second are as many as it takes with nobody waiting for the clock, and include
+what broker and publisher do on the same machine.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.process import byte_code_kept, threads
+from bench.sample import compare
+from sim.broker import Mosquitto
+
+PILE, OTHERS = "0000012345", 5000
+BATCH, ROUNDS = 1000, 9
+PATIENCE_S = 30.0
+SHARED = "klc/command/qik"
+DATA = ",1,{pile},1,U1001,10000,500,0,A1"
+CONFIG = """
+[pile]
+number = "{pile}"
+data_dir = "{folder}"
+socket = "{folder}/control.sock"
+log_level = "warning"
+[broker]
+host = "127.0.0.1"
+port = {port}
+mode = "shared"
+[[line]]
+port = "{folder}/there-is-no-such-port"
+poll_ms = 60000
+[[line.device]]
+guns = [1]
+"""
+
+
+class Broker(Mosquitto):
+    """Nothing is kept on disk, and as much is in flight as a client takes."""
+
+    def _config_lines(self) -> list[str]:
+        lines = [line for line in super()._config_lines() if not line.startswith(("persist", "autosave", "max_queued"))]
+        return [*lines, "max_inflight_messages 0", "max_queued_messages 0"]
+
+
+class Office:
+    """Publishes what the fleet is told, and hears who answers."""
+
+    def __init__(self, port: int) -> None:
+        import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self._stamp = time.time_ns() // 1_000_000
+        self._heard: dict[str, float] = {}
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.max_inflight_messages = BATCH
+        self._client.on_message = lambda _client, _data, message: self._reply_came(message.topic)
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe("klc/reply/qik/#", qos=0)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def tell(self, pile: str, foreign: int, qos: int) -> float:
+        """Seconds from the first message until the pile has answered its own, which is the last."""
+        self._heard.pop(pile, None)
+        began_at = time.monotonic()
+        for number in range(foreign):
+            self._publish(f"{number % OTHERS:010}", 101, qos)
+        self._publish(pile, 105, 1)
+        while pile not in self._heard:
+            if time.monotonic() - began_at > PATIENCE_S:
+                raise TimeoutError(f"pile {pile} did not answer within {PATIENCE_S:g} s")
+            time.sleep(0.001)
+        return self._heard[pile] - began_at
+
+    def _publish(self, pile: str, command: int, qos: int) -> None:
+        self._stamp += 1
+        data = DATA.format(pile=pile) if command == 101 else ""
+        self._client.publish(SHARED, f"10.0.0.1,API:2.0.2,{command},{self._stamp},{pile}{data}", qos=qos)
+
+    def _reply_came(self, topic: str) -> None:
+        self._heard[topic.rpartition("/")[2]] = time.monotonic()
+
+
+def main() -> None:
+    with ExitStack() as stack:
+        stack.enter_context(byte_code_kept())
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="pile-agent-bench-")))
+        broker = stack.enter_context(Broker(folder / "broker"))
+        office = Office(broker.port)
+        stack.callback(office.close)
+        for qos in (0, 1):
+            measure(office, broker.port, folder, qos)
+
+
+def measure(office: Office, port: int, folder: Path, qos: int) -> None:
+    """One side runs at a time: a message for one would be a foreign one for the other."""
+    cpu_us: dict[str, list[float]] = {"ours": [], "stock paho": []}
+    per_s: dict[str, list[float]] = {"ours": [], "stock paho": []}
+    (folder / "pile.toml").write_text(CONFIG.format(pile=PILE, folder=folder, port=port))
+    commands = {
+        "ours": [sys.executable, "-m", "agent.cli.main", "run", "--config", str(folder / "pile.toml")],
+        "stock paho": [sys.executable, "-m", "bench.foreign", "paho", str(port), PILE],
+    }
+    for name, command in commands.items():
+        with running(command) as pid:
+            office.tell(PILE, 0, 1)
+            for _ in range(ROUNDS):
+                before = cpu_s(pid)
+                took_s = office.tell(PILE, BATCH, qos)
+                cpu_us[name].append((cpu_s(pid) - before) / BATCH * 1e6)
+                per_s[name].append(BATCH / took_s)
+    compare(f"CPU of a foreign message, QoS {qos}", cpu_us)
+    compare(f"foreign messages a second, QoS {qos}", per_s, unit="/s")
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[int]:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+        time.sleep(3.0)
+        yield process.pid
+        process.terminate()
+
+
+def cpu_s(pid: int) -> float:
+    return sum(thread.cpu_ns for thread in threads(pid).values()) / 1e9
+
+
+def run_paho(port: int, pile: str) -> None:
+    """What one writes first: paho's own loop, the line split, the pile compared."""
+    import paho.mqtt.client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    def message_came(client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        fields = message.payload.decode().split(",")
+        if fields[4] == pile:
+            client.publish(f"klc/reply/qik/{pile}", json.dumps(fields), qos=1)
+
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda *_: client.subscribe(SHARED, qos=1)  # type: ignore[assignment]
+    client.on_message = message_came
+    client.connect("127.0.0.1", port)
+    client.loop_forever()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["paho"]:
+        run_paho(int(sys.argv[2]), sys.argv[3])
+    else:
+        main()
