@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,9 @@ def test_status_as_json(config: Path) -> None:
 
 def test_watch_shows_one_snapshot_after_another(config: Path) -> None:
     command = [*PROGRAM, "watch", "--json", "--config", str(config)]
-    watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # A shell's background job, which this run may be, has Ctrl-C ignored, and hands that down.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     assert watch.stdout is not None
     try:
         uptimes = [json.loads(watch.stdout.readline())["uptime_s"] for _ in range(3)]
