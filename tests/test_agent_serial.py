@@ -74,7 +74,7 @@ def test_a_port_that_is_pulled_out_during_a_charge(watch: Watch) -> None:
 def test_a_board_that_falls_silent_refuses_starts_and_is_said_once(watch: Watch) -> None:
     watch.site.board({"do": "plug", "gun": 1})
     watch.site.board({"do": "silent"})
-    watch.until(lambda: watch.logged("does not answer"), timeout_s=15)
+    watch.until(lambda: watch.logged("the power board of gun 1 does not answer"), timeout_s=15)
     line = watch.start(1, "C1")
     watch.until_answered(line, Result.DEVICE_SILENT)
     failures = device(watch)["failures"]

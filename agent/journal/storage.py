@@ -31,7 +31,8 @@ BUSY_TIMEOUT_S = (
 # (docs/adr/0004-journal.md). The WAL is copied into the database when it holds 1000 pages (a page that all its commits
 # changed is then written once) and overwritten from its start. A reader that stays in one transaction for long lets it
 # grow; journal_size_limit cuts it back afterwards. secure_delete FAST: an answered command's line, which may hold a
-# password, is overwritten in its page, at no extra write.
+# password, is overwritten in its page, at no extra write. cache_size: 256 KiB, not 2 MiB, for a command touches some 6
+# pages, and the kernel has the others.
 SETTINGS: tuple[tuple[str, str | int, str | int], ...] = (  # pragma, value, what it must read back as
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
