@@ -299,7 +299,7 @@ def test_the_request_of_a_killed_agent_gives_way_to_that_of_the_next(bench: Benc
 
 
 def test_images_in_force_stay_and_all_else_goes(bench: Bench) -> None:
-    for name in ("images/good", "images/bad", "job/download", "job/scratch/work/x", "why.json", "request.json"):
+    for name in ("images/good", "images/bad", "job/download", "job/scratch/tuf/x", "why.json", "request.json"):
         (bench.firmware / name).parent.mkdir(parents=True, exist_ok=True)
         (bench.firmware / name).write_bytes(b"")
     bench.bridge.do(DropFirmware(("/where/data/lay/before/images/good",)))
