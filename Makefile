@@ -53,6 +53,8 @@ docs: build
 	@$(BIN)/python -m agent.config_page > systemd/pile.toml.example
 
 bench: build
+	@scripts/prerequisites bench
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt msgspec pydantic matplotlib
 	@$(BIN)/python -m bench
 
 dist: build
