@@ -52,6 +52,35 @@ def test_a_bill_across_ten_in_the_evening() -> None:
     assert (bill.electricity_fen, bill.service_fen, bill.total_fen) == (980, 560, 1540)
 
 
+def test_readings_that_waited_to_be_handled_belong_to_the_hour_in_which_they_were_taken() -> None:
+    """The same charge, but storage was slow from 21:20 to 23:00, and its polls are handled one after another then."""
+    pile = plugged_pile()
+    pile.command(110, DAY_AND_NIGHT)
+    pile.pass_time(13 * 3600)
+    pile.start(balance=5000)
+    pile.charging()
+    began_ms = pile.mono_ms
+    pile.pass_time(2 * 3600)
+    for minutes, used_wh in ((30, 3500), (60, 7000), (90, 10_500), (120, 14_000)):
+        pile.charging(used_wh, at_ms=began_ms + minutes * 60_000)
+    pile.stop()
+    (bill,) = pile.measured("ended", energy_wh=METER_WH + 14_000).bills
+    assert bill.segments == (
+        Segment(TEN_PM_MS - HOUR_MS, TEN_PM_MS, 7000, 100_000, 50_000, 700, 350),
+        Segment(TEN_PM_MS, TEN_PM_MS + HOUR_MS, 7000, 40_000, 30_000, 280, 210),
+    )
+
+
+def test_a_charge_begins_when_its_current_was_read_not_when_that_was_handled() -> None:
+    pile = starting_pile()
+    read_ms = pile.mono_ms
+    pile.pass_time(20)
+    pile.charging(at_ms=read_ms)
+    pile.stop()
+    (bill,) = pile.measured("ended").bills
+    assert bill.segments[0].start_ms == WALL_MS
+
+
 def test_the_free_amount_is_used_first() -> None:
     """7,200 Wh cost 720 fen, of which 500 are free."""
     pile = plugged_pile()

@@ -32,10 +32,11 @@ def follow_meter(turn: Turn, gun: Gun, session: Session, reading: GunReading) ->
     if reading.energy_wh is None:
         return gun
     if gun.ledger is None:
-        gun, session = _open(turn, gun, session, reading.energy_wh)
+        gun, session = _open(turn, gun, session, reading)
     assert gun.ledger is not None
     ledger = gun.ledger if turn.now.is_sure else unsure(gun.ledger)
-    at_ms = _time_of(turn, gun, ledger)
+    read_mono_ms = _read_at(turn, reading)
+    at_ms = _time_of(turn, gun, ledger, read_mono_ms)
     elapsed_ms = at_ms - ledger.segments[-1].end_ms
     if gun.ledger_mono_ms is None:
         elapsed_ms = max(elapsed_ms, RESUMED_MS)
@@ -47,8 +48,8 @@ def follow_meter(turn: Turn, gun: Gun, session: Session, reading: GunReading) ->
             turn, Alarm(gun.number, AlarmCode.METER_DOUBTFUL.value), f"gun {gun.number}: the meter is good again"
         )
     ledger = advance(ledger, at_ms, reading.energy_wh, session.tariff, turn.config.utc_offset_s)
-    ledger = marked(ledger, turn.now.mono_ms)
-    gun = turn.put(replace(gun, ledger=ledger, ledger_mono_ms=turn.now.mono_ms, doubtful=None))
+    ledger = marked(ledger, read_mono_ms)
+    gun = turn.put(replace(gun, ledger=ledger, ledger_mono_ms=read_mono_ms, doubtful=None))
     return _keep_when_due(turn, gun, session)
 
 
@@ -143,24 +144,36 @@ def _rows(ledger: Ledger) -> tuple[SegmentRow, ...]:
     )  # fmt: skip
 
 
-def _open(turn: Turn, gun: Gun, session: Session, energy_wh: int) -> tuple[Gun, Session]:
+def _open(turn: Turn, gun: Gun, session: Session, reading: GunReading) -> tuple[Gun, Session]:
     """The first reading with current. It counts from the last one before the start, where there was one."""
-    meter_start_wh = session.meter_start_wh if session.meter_start_wh is not None else energy_wh
-    ledger = open_ledger(turn.now.wall_ms, meter_start_wh, session.tariff, turn.config.utc_offset_s)
+    assert reading.energy_wh is not None
+    read_mono_ms = _read_at(turn, reading)
+    meter_start_wh = session.meter_start_wh if session.meter_start_wh is not None else reading.energy_wh
+    ledger = open_ledger(_wall_ms(turn, read_mono_ms), meter_start_wh, session.tariff, turn.config.utc_offset_s)
     if not turn.now.is_sure:  # all of it: nothing stands before
-        ledger = marked(replace(ledger, unsure=Unsure()), turn.now.mono_ms)
+        ledger = marked(replace(ledger, unsure=Unsure()), read_mono_ms)
     session = replace(session, meter_start_wh=meter_start_wh, ledger=ledger)
     return turn.put(replace(gun, session=session, ledger=ledger, ledger_mono_ms=None)), session
 
 
-def _time_of(turn: Turn, gun: Gun, ledger: Ledger) -> int:
-    """The epoch time of this reading. Within one life of the agent the monotonic clock counts on from the last reading,
+def _read_at(turn: Turn, reading: GunReading) -> int:
+    """When the meter was read, by the monotonic clock. Readings may have waited to be handled, while storage was slow:
+    each belongs to the tariff period in which it was taken."""
+    return min(reading.at_ms, turn.now.mono_ms)
+
+
+def _wall_ms(turn: Turn, mono_ms: int) -> int:
+    return turn.now.wall_ms - (turn.now.mono_ms - mono_ms)
+
+
+def _time_of(turn: Turn, gun: Gun, ledger: Ledger, read_mono_ms: int) -> int:
+    """The epoch time of a reading. Within one life of the agent the monotonic clock counts on from the last reading,
     so that setting the clock moves no energy into another tariff period. Nothing is put before the last stamp there is,
     whatever the clock says after a restart."""
     end_ms = ledger.segments[-1].end_ms
     if gun.ledger_mono_ms is not None:
-        return end_ms + turn.now.mono_ms - gun.ledger_mono_ms
-    return max(turn.now.wall_ms, end_ms)
+        return end_ms + max(read_mono_ms - gun.ledger_mono_ms, 0)
+    return max(_wall_ms(turn, read_mono_ms), end_ms)
 
 
 def _doubt(turn: Turn, gun: Gun, ledger: Ledger, reading: GunReading, doubt: Doubt) -> Gun:
@@ -168,7 +181,7 @@ def _doubt(turn: Turn, gun: Gun, ledger: Ledger, reading: GunReading, doubt: Dou
     assert reading.energy_wh is not None
     text = f"gun {gun.number}: the meter {doubt.value} from {ledger.meter_wh} to {reading.energy_wh} Wh; not billed"
     raise_alarm(turn, Alarm(gun.number, AlarmCode.METER_DOUBTFUL.value), text)
-    doubtful = follow(gun.doubtful, doubt, reading.energy_wh, turn.now.mono_ms, turn.config.max_power_w)
+    doubtful = follow(gun.doubtful, doubt, reading.energy_wh, _read_at(turn, reading), turn.config.max_power_w)
     if not is_set_anew(doubtful):
         return turn.put(replace(gun, doubtful=doubtful))
     return turn.put(replace(gun, ledger=replace(ledger, meter_wh=reading.energy_wh), doubtful=doubtful))

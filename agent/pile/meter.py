@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-TOLERANCE_MS = 2000  # readings are stamped when they are handled, which may be later than they were taken
+TOLERANCE_MS = 2000  # a reading bears the time its poll began: the meter may have been read later, behind a stop
 BELIEVED_AFTER = 3  # readings in a row that follow a doubtful one plausibly: then the meter was set anew
 
 
