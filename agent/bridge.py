@@ -25,7 +25,7 @@ from typing import Any
 from agent.clock import Clock
 from agent.pile.actions import AskInstaller, DropFirmware, FetchFirmware, Firmware, KeepLogin, RestartAgent
 from agent.pile.events import FirmwareFailed, FirmwareFetched, FirmwareProgress, FromBridge, InstallerAnswered
-from agent.pile.firmware import NO_BOOT, Boot, Image, Kind, Step, Upgrade
+from agent.pile.firmware import NO_BOOT, Boot, ImageFile, Kind, Step, Upgrade
 from agent.poller import Poller
 from agent.protocol.results import Result
 from agent.version import VERSION
@@ -314,7 +314,7 @@ def _job(config: FirmwareConfig, upgrade: Upgrade, password: str, wall_ms: int) 
     }
 
 
-def _image(found: dict[str, Any]) -> Image:
-    return Image(
+def _image(found: dict[str, Any]) -> ImageFile:
+    return ImageFile(
         Kind(found["kind"]), found["version"], tuple(found["hardware"]), found["size"], found["crc32"], found["path"]
     )

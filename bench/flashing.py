@@ -26,6 +26,7 @@ import minimalmodbus
 from agent.clock import Clock
 from agent.pile.actions import FlashBoard
 from agent.pile.events import FlashDone, FlashProgress, FromBoard
+from agent.pile.firmware import ImageFile, Kind
 from agent.power.bus import Bus
 from agent.power.config import DeviceConfig, LineConfig
 from agent.power.instrument import Instrument
@@ -148,7 +149,8 @@ def push(port: str, baud: int, image: bytes) -> float:
 
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(image)
-        order = FlashBoard(file.name, len(image), zlib.crc32(image), "9.9.9", 1024, ("PB-200",), "")
+        stored = ImageFile(Kind.POWER_BOARD, "9.9.9", ("PB-200",), len(image), zlib.crc32(image), file.name)
+        order = FlashBoard(stored, 1024, None)
         bus = Bus((LineConfig(port, (device,), baud=baud),), post, fail, Clock())
         bus.start()
         bus.do(order)

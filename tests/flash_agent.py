@@ -15,6 +15,7 @@ from typing import Any
 from agent.clock import Clock
 from agent.pile.actions import FlashBoard
 from agent.pile.events import FlashDone, FromBoard
+from agent.pile.parts import from_json
 from agent.power import flashing
 from agent.power.bus import Bus
 from agent.power.config import DeviceConfig, LineConfig
@@ -46,7 +47,7 @@ def update(port: str, order: dict[str, Any]) -> None:
             is_over.set()
 
     bus = Bus((line,), post, lambda error: os._exit(1), Clock())
-    bus.do(FlashBoard(**order | {"hardware": tuple(order["hardware"])}))
+    bus.do(from_json(FlashBoard, order))
     bus.start()
     is_over.wait()
     os._exit(0)

@@ -4,11 +4,13 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from agent.pile.actions import FlashBoard
+from agent.pile.firmware import ImageFile, Kind
 from agent.power.scheduler import told
 from cext import rtu
 from firmware_bridge.flash import BusyError, Flashed, Image, Limits, RefusedError, State, Status, UnheardError, flashing
@@ -34,16 +36,15 @@ def image(version: str = NEW, size: int = 700) -> Image:
     return Image(image_data(version, size), version)
 
 
-def order_in(folder: Path, data: bytes | None = None, **changes: object) -> FlashBoard:
-    """An order whose image is a file in ``folder``."""
-    data = image_data() if data is None else data
-    path = folder / "new.bin"
+def order_in(folder: Path, data: bytes | None = None, packet_length: int = 1024, **changes: object) -> FlashBoard:
+    """An order whose image is a file in ``folder``; ``changes`` are to what is said of that."""
+    image = image_file(folder / "new.bin", image_data() if data is None else data)
+    return FlashBoard(replace(image, **changes), packet_length, None)  # type: ignore[arg-type]
+
+
+def image_file(path: Path, data: bytes, version: str = NEW) -> ImageFile:
     path.write_bytes(data)
-    order = {
-        "image": str(path), "size": len(data), "crc32": zlib.crc32(data), "version": NEW, "packet_length": 1024,
-        "hardware": ("PB-200",), "last_good": "",
-    }  # fmt: skip
-    return FlashBoard(**(order | changes))  # type: ignore[arg-type]
+    return ImageFile(Kind.POWER_BOARD, version, ("PB-200",), len(data), zlib.crc32(data), str(path))
 
 
 class MemoryBoard:

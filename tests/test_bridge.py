@@ -23,7 +23,7 @@ from trust_helpers import House
 from agent.bridge import INSTALLER_MS, MOST_DEATHS, Bridge, FirmwareConfig
 from agent.pile.actions import AskInstaller, DropFirmware, FetchFirmware, KeepLogin, RestartAgent
 from agent.pile.events import FirmwareFailed, FirmwareFetched, FirmwareProgress, FromBridge, InstallerAnswered
-from agent.pile.firmware import NO_BOOT, Boot, Image, Kind, Stage, Step, Ticket, Upgrade
+from agent.pile.firmware import NO_BOOT, Boot, ImageFile, Kind, Stage, Step, Ticket, Upgrade
 from agent.pile.request import Request
 from agent.pile.state import Now
 from agent.poller import Poller
@@ -73,7 +73,7 @@ class Bench:
 
     def upgrade(self, version: str = "7.1", path: str = "/fw.bundle", kind: Kind = Kind.POWER_BOARD) -> Upgrade:
         ticket = Ticket("R9", f"127.0.0.1:{self.ftp.port}", "firmware")
-        image = Image(kind, version, ("KLC-120",), 1, 1, "")
+        image = ImageFile(kind, version, ("KLC-120",), 1, 1, "")
         return Upgrade(REQUEST, ticket, version, path, 1024, WALL_MS, Stage.DOWNLOADING, image)
 
     def keep_login(self) -> None:

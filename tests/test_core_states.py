@@ -48,7 +48,7 @@ from agent.pile.events import (
     Silenced,
     VersionsRead,
 )  # fmt: skip
-from agent.pile.firmware import Image, Kind, Step
+from agent.pile.firmware import ImageFile, Kind, Step
 from agent.pile.parameters import BoardSettings, Server
 from agent.pile.state import Request
 from agent.pile.status import status_of
@@ -57,7 +57,7 @@ from agent.protocol.results import GunStatus, Result
 
 NOW_S = WALL_MS // 1000
 REQUEST = Request(101, str(WALL_MS), "another")
-IMAGE = Image(Kind.AGENT, "0.2.0", (), 1, 0, "x")
+IMAGE = ImageFile(Kind.AGENT, "0.2.0", (), 1, 0, "x")
 
 
 # ---- the states

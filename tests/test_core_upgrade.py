@@ -16,15 +16,15 @@ from agent.pile.events import (
     InstallerAnswered,
     LinkChanged,
 )
-from agent.pile.firmware import Boot, Image, Kind, Stage, Step
+from agent.pile.firmware import Boot, ImageFile, Kind, Stage, Step
 from agent.pile.status import status_of
 from agent.pile.upgrade import GATE_MS, MOST_COMMITS, MOST_RESTARTS, PATIENCE_MS, SETTLE_MS, TICKET_MS
 from agent.protocol.results import GunStatus, Result
 
 ANNOUNCED = "127.0.0.1:2121,pile,,1,0.1.0,R9"
 ORDERED = "0.2.0,R9,/firmware/pile-0.2.0.bundle,1024"
-RELEASE = Image(Kind.AGENT, "0.2.0", ("PB-200",), 4096, 0x11223344, "/f/job/download")
-BOARD = Image(Kind.POWER_BOARD, "0.2.0", ("PB-200",), 4096, 0x11223344, "/f/images/b1")
+RELEASE = ImageFile(Kind.AGENT, "0.2.0", ("PB-200",), 4096, 0x11223344, "/f/job/download")
+BOARD = ImageFile(Kind.POWER_BOARD, "0.2.0", ("PB-200",), 4096, 0x11223344, "/f/images/b1")
 
 
 def upgradable(pile: Pile | None = None) -> Pile:
@@ -41,7 +41,7 @@ def ordered(pile: Pile | None = None) -> Pile:
     return pile
 
 
-def fetched(image: Image = RELEASE, pile: Pile | None = None) -> Pile:
+def fetched(image: ImageFile = RELEASE, pile: Pile | None = None) -> Pile:
     pile = ordered(pile)
     pile.take(FirmwareProgress("R9", 0, is_verifying=True))
     pile.take(FirmwareFetched("R9", image))
@@ -445,7 +445,7 @@ def test_a_reboot_waits_for_locked_guns() -> None:
 def test_a_power_board_is_flashed_and_committed() -> None:
     pile = ordered()
     done = pile.take(FirmwareFetched("R9", BOARD))
-    assert FlashBoard("/f/images/b1", 4096, 0x11223344, "0.2.0", 1024, ("PB-200",), "") in done
+    assert FlashBoard(BOARD, 1024, None) in done
     assert done.reports == ["111:0,R9,0.2.0,1,0", "111:0,R9,0.2.0,4,0"]
     pile.pass_time(1)
     assert pile.take(FlashProgress(50)).reports == ["111:0,R9,0.2.0,4,50"]
@@ -459,7 +459,7 @@ def test_a_power_board_is_flashed_and_committed() -> None:
 def test_flashing_goes_on_after_a_kill_with_the_guns_locked() -> None:
     pile = fetched(BOARD)
     done = pile.restart()
-    assert FlashBoard("/f/images/b1", 4096, 0x11223344, "0.2.0", 1024, ("PB-200",), "") in done
+    assert FlashBoard(BOARD, 1024, None) in done
     assert all(gun.is_locked for gun in pile.state.guns.values())
 
 
@@ -472,7 +472,7 @@ def test_a_board_that_refuses_ends_the_upgrade_and_keeps_the_last_good_image() -
     pile.command(114, "0.3.0,R10,/f,1024", key="the second")
     done = pile.take(FirmwareFetched("R10", replace(BOARD, version="0.3.0", path="/f/images/b2")))
     (flash,) = [one for one in done.actions if isinstance(one, FlashBoard)]
-    assert flash.last_good == "/f/images/b1"
+    assert flash.last_good == BOARD
     done = pile.take(FlashDone(Result.INSTALL_FAILED, "the CRC is wrong; 0.2.0 was put back", "0.2.0"))
     assert done.answers == [("the second", "59,the CRC is wrong; 0.2.0 was put back")]
     assert (DropFirmware(("/f/images/b1",)) in done, steps(done)) == (True, [])

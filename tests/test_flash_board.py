@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bus_helpers import BOARD, PROFILE, Events, one_line, running_bus, wait_until
-from flash_helpers import NEW, OLD, image_data, order_in
+from flash_helpers import NEW, OLD, image_data, image_file, order_in
 
 from agent.pile.actions import FeedWatchdogs, FlashBoard, RebootBoards, StartGun, StopGun
 from agent.pile.board import BoardState
@@ -76,7 +76,9 @@ def test_a_block_is_one_frame_with_offset_length_and_data(tmp_path: Path) -> Non
         assert first.startswith(f"{BLOCK} 00 00 00 00 00 80 {data[:128].hex(' ')} ")
         assert second.startswith(f"{BLOCK} 00 00 00 80 00 02 {data[128:].hex(' ')}" + " 00" * 126)
         (erase,) = sent(site, "01 10 00 40")  # size, CRC-32 and erase in one frame
-        assert erase.startswith(f"01 10 00 40 00 05 0a 00 00 00 82 {order.crc32.to_bytes(4, 'big').hex(' ')} 00 01")
+        assert erase.startswith(
+            f"01 10 00 40 00 05 0a 00 00 00 82 {order.image.crc32.to_bytes(4, 'big').hex(' ')} 00 01"
+        )
 
 
 def test_a_smaller_packet_length_gives_smaller_blocks(tmp_path: Path) -> None:
@@ -183,9 +185,9 @@ def test_an_image_that_is_not_the_verified_one(tmp_path: Path) -> None:
 
 def test_an_image_that_is_gone(tmp_path: Path) -> None:
     with updating(tmp_path) as (_, bus, events, order):
-        Path(order.image).unlink()
+        Path(order.image.path).unlink()
         bus.do(order)
-        text = f"board (unit 1): {order.image}: No such file or directory"
+        text = f"board (unit 1): {order.image.path}: No such file or directory"
         assert events.wait_for(FlashDone) == FlashDone(Result.INSTALL_FAILED, text, "")
 
 
@@ -309,16 +311,15 @@ def test_an_answer_that_is_late_is_not_taken_for_the_next_ones(tmp_path: Path) -
 # ---- it fails for good
 
 
-def last_good(folder: Path) -> str:
-    path = folder / "last_good.bin"
-    path.write_bytes(image_data(OLD))
-    return str(path)
+def last_good(order: FlashBoard, folder: Path) -> FlashBoard:
+    """The order, with an image in ``folder`` to fall back on."""
+    return replace(order, last_good=image_file(folder / "last_good.bin", image_data(OLD), OLD))
 
 
 def test_a_checksum_that_stays_wrong_brings_the_last_good_image_back(tmp_path: Path) -> None:
-    with updating(tmp_path, last_good=last_good(tmp_path)) as (site, bus, events, order):
+    with updating(tmp_path) as (site, bus, events, order):
         site.board.firmware_faults(flips=3 * 6)
-        bus.do(order)
+        bus.do(last_good(order, tmp_path))
         done = events.wait_for(FlashDone)
         assert (done.result, done.version, version(site)) == (Result.INSTALL_FAILED, OLD, OLD)
         assert done.text.startswith("board (unit 1): sent 3 times, failed, 700 of 700 bytes; its CRC-32 is ")
@@ -345,9 +346,9 @@ def test_a_board_that_refuses_and_has_no_other_image_stays_out_of_service(step: 
 
 
 def test_a_board_that_refuses_the_erase_runs_on(tmp_path: Path) -> None:
-    with updating(tmp_path, last_good=last_good(tmp_path)) as (site, bus, events, order):
+    with updating(tmp_path) as (site, bus, events, order):
         site.board.firmware_faults(refuses={"erase"})
-        bus.do(order)
+        bus.do(last_good(order, tmp_path))
         done = events.wait_for(FlashDone)
         assert (done.result, done.version) == (Result.INSTALL_FAILED, OLD)
         assert done.text.endswith("; it runs 1.4.2 as before")
@@ -355,9 +356,9 @@ def test_a_board_that_refuses_the_erase_runs_on(tmp_path: Path) -> None:
 
 
 def test_an_image_that_boots_as_another_version(tmp_path: Path) -> None:
-    with updating(tmp_path, last_good=last_good(tmp_path)) as (site, bus, events, order):
+    with updating(tmp_path) as (site, bus, events, order):
         site.board.firmware_faults(boots_as="0.9.0")
-        bus.do(order)
+        bus.do(last_good(order, tmp_path))
         text = (
             "board (unit 1): activated, but it runs 0.9.0, expected 1.5.0; the last good image is back: it runs 1.4.2"
         )
@@ -365,10 +366,26 @@ def test_an_image_that_boots_as_another_version(tmp_path: Path) -> None:
         assert version(site) == OLD
 
 
-def test_a_last_good_image_that_is_gone_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    with updating(tmp_path, last_good=str(tmp_path / "gone.bin")) as (_, bus, events, order):
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"\0" + image_data(OLD)[1:])])
+def test_a_last_good_image_that_has_gone_or_gone_bad_does_not_stand_in_the_way(
+    harm: Callable[[Path], object], tmp_path: Path
+) -> None:
+    with updating(tmp_path) as (_, bus, events, order):
+        order = last_good(order, tmp_path)
+        harm(tmp_path / "last_good.bin")
         bus.do(order)
         assert events.wait_for(FlashDone) == FlashDone(Result.OK, "", NEW)
+
+
+def test_a_last_good_image_that_has_gone_bad_is_not_pushed(tmp_path: Path) -> None:
+    with updating(tmp_path) as (site, bus, events, order):
+        site.board.firmware_faults(boots_as="0.9.0")
+        order = last_good(order, tmp_path)
+        (tmp_path / "last_good.bin").write_bytes(image_data(OLD)[:-1])
+        bus.do(order)
+        done = events.wait_for(FlashDone)
+        assert (done.result, version(site)) == (Result.INSTALL_FAILED, "0.9.0")
+        assert "; there is no last good image" in done.text
 
 
 def test_a_board_that_has_gone_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from flash_helpers import NEW, OLD, image_data, order_in
 
+from agent.pile.parts import to_json
 from sim import board_model, firmware_window, gun_physics
 from sim.power_board import RunningBoard, running_board
 from sim.serial_line import Frame
@@ -96,7 +96,7 @@ def test_killed_at_any_frame_the_next_agent_goes_on(with_power: bool, every: int
         for frames in range(1, 200, every):
             wanted = (NEW, OLD)[tried % 2]
             order = order_in(tmp_path, image_data(wanted, SIZE), version=wanted)
-            line = json.dumps({"port": site.port, "order": asdict(order)})
+            line = json.dumps({"port": site.port, "order": to_json(order)})
             executioner.blocks = 0
             killed = updated(process, executioner, line, frames)
             if killed["ended"] == 0:

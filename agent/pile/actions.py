@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from agent.pile.firmware import Step, Upgrade
+from agent.pile.firmware import ImageFile, Step, Upgrade
 from agent.pile.parameters import BoardSettings, Server
 from agent.pile.request import Request
 from agent.protocol.results import RecordType, Result
@@ -161,16 +161,12 @@ class AskInstaller:
 
 @dataclass(frozen=True, slots=True)
 class FlashBoard:
-    """Push an image to every power board whose model is in ``hardware``, or go on with it; ``FlashProgress``, then
-    ``FlashDone`` answer. ``last_good``: the image to push when the new one does not work; empty: there is none."""
+    """Push an image to every power board whose model is in its ``hardware``, or go on with it; ``FlashProgress``, then
+    ``FlashDone`` answer. ``last_good``: the image to push when the new one does not work."""
 
-    image: str  # path
-    size: int
-    crc32: int
-    version: str
+    image: ImageFile
     packet_length: int
-    hardware: tuple[str, ...]
-    last_good: str
+    last_good: ImageFile | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from agent.pile.firmware import Image, PastUpgrade, Ticket, Upgrade
+from agent.pile.firmware import ImageFile, PastUpgrade, Ticket, Upgrade
 from agent.pile.parameters import GunSettings, Parameters, Reservation, Server, Site
 from agent.pile.parts import from_json, to_json
 from agent.pile.state import (
@@ -38,7 +38,7 @@ SET_BY_PLATFORM = {
     "ticket": Ticket,
     "upgrade": Upgrade,
     "past_upgrades": tuple[PastUpgrade, ...],
-    "board_images": tuple[Image, ...],
+    "board_images": tuple[ImageFile, ...],
 }
 RESUME_MS = 5000  # a restarted agent asks the boards before it calls a start too late
 

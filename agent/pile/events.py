@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from agent.pile.actions import Job, SetGun
 from agent.pile.board import DeviceVersion, GunReading
-from agent.pile.firmware import NO_BOOT, Boot, Image, Step
+from agent.pile.firmware import NO_BOOT, Boot, ImageFile, Step
 from agent.pile.parameters import BoardSettings, Server
 from agent.pile.state import Request
 from agent.protocol.results import Result
@@ -136,7 +136,7 @@ class FirmwareFetched:
     """The file is here and its signatures prove it."""
 
     record_id: str
-    image: Image
+    image: ImageFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageFile:
     """A file that was fetched and proved, as its signed metadata describes it."""
 
     kind: Kind
@@ -118,7 +118,7 @@ class Upgrade:
     packet_bytes: int
     ordered_ms: int  # epoch
     stage: Stage
-    image: Image | None = None
+    image: ImageFile | None = None
     was_connected: bool = False  # before the trial: so it must be in the trial
     answering: tuple[int, ...] = ()  # guns that answered before the trial
     restarts: int = 0  # that were to begin the trial

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.pile.board import GunReading
-from agent.pile.firmware import Image, PastUpgrade, Ticket, Upgrade
+from agent.pile.firmware import ImageFile, PastUpgrade, Ticket, Upgrade
 from agent.pile.ledger import Ledger
 from agent.pile.meter import Doubtful
 from agent.pile.money import Price
@@ -239,7 +239,7 @@ class PileState:
     upgrade_told: tuple[int, int] = (0, 0)  # the last report of it: percent, monotonic ms
     upgrade_due_ms: int = 0  # when its stage has to look again
     past_upgrades: tuple[PastUpgrade, ...] = ()
-    board_images: tuple[Image, ...] = ()  # what the power boards took last, to be pushed again if need be
+    board_images: tuple[ImageFile, ...] = ()  # what the power boards took last, to be pushed again if need be
     connected: bool = False
     started_ms: int = 0  # monotonic
     next_heartbeat_ms: int = 0

@@ -260,10 +260,8 @@ def _flash(turn: Turn, upgrade: Upgrade) -> None:
     image = upgrade.image
     assert image is not None
     enter(turn, upgrade)
-    last_good = next((one.path for one in turn.state.board_images if one.hardware == image.hardware), "")
-    turn.do(
-        FlashBoard(image.path, image.size, image.crc32, image.version, upgrade.packet_bytes, image.hardware, last_good)
-    )
+    last_good = next((one for one in turn.state.board_images if one.hardware == image.hardware), None)
+    turn.do(FlashBoard(image, upgrade.packet_bytes, last_good))
 
 
 def flash_progressed(turn: Turn, percent: int) -> None:

@@ -226,10 +226,11 @@ class Device:
             if reading.state in _FLOWING:
                 raise InstallFailed(f"gun {reading.gun} is {reading.state.value}")
         window = BoardWindow(
-            profile, order.hardware, _largest_gap(self._line.config), self._read_all, self._write_checked,
+            profile, order.image.hardware, _largest_gap(self._line.config), self._read_all, self._write_checked,
             self._tried, self._taken_out_of_service,
         )  # fmt: skip
-        new, last_good = new_image(order, window.fitted(order.version)), last_good_image(order)
+        new = new_image(order.image, window.fitted(order.image.version))
+        last_good = last_good_image(order.last_good)
         return (yield from flashing(window, new, last_good, limits_for(window, order.packet_length), on_progress))
 
     def _taken_out_of_service(self) -> None:

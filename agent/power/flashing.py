@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from agent.pile.actions import FlashBoard
+from agent.pile.firmware import ImageFile
 from agent.power.blocks import Block, Values
 from agent.power.errors import BusError, DeviceBusy, DeviceDeclined, DeviceFailed, DeviceRefused, NotAppliedError
 from agent.power.instrument import Instrument
@@ -126,31 +126,32 @@ def limits_for(window: BoardWindow, packet_length: int) -> Limits:
     return replace(PATIENCE, block_bytes=min(packet_length, window.block_bytes))
 
 
-def new_image(order: FlashBoard, version: str) -> Image:
-    """The image of the order, if it is still the one that was verified. Raises ``InstallFailed``."""
-    data = _content(order.image)
-    if len(data) != order.size or zlib.crc32(data) != order.crc32:
-        found = f"{len(data)} bytes with CRC-32 {zlib.crc32(data):08x}"
-        raise InstallFailed(f"{order.image}: {found}, expected {order.size} with {order.crc32:08x}")
-    return Image(data, version)
+def new_image(file: ImageFile, version: str) -> Image:
+    """The image of an order, if it is still the one that was verified. Raises ``InstallFailed``."""
+    return Image(_content(file), version)
 
 
-def last_good_image(order: FlashBoard) -> Image | None:
-    """The image that worked, whatever its version. One that can't be read must not stand in the way of a new one."""
-    if not order.last_good:
+def last_good_image(file: ImageFile | None) -> Image | None:
+    """The image that worked, whatever version it gives itself. One that has gone, or is not what it was, must not
+    stand in the way of a new one."""
+    if file is None:
         return None
     try:
-        return Image(_content(order.last_good), "")
+        return Image(_content(file), "")
     except InstallFailed as error:
         log.warning("the last good image can't be used: %s", error)
         return None
 
 
-def _content(path: str) -> bytes:
+def _content(file: ImageFile) -> bytes:
     try:
-        return Path(path).read_bytes()
+        data = Path(file.path).read_bytes()
     except OSError as error:
-        raise InstallFailed(f"{path}: {error.strerror}") from error
+        raise InstallFailed(f"{file.path}: {error.strerror}") from error
+    if len(data) != file.size or zlib.crc32(data) != file.crc32:
+        found = f"{len(data)} bytes with CRC-32 {zlib.crc32(data):08x}"
+        raise InstallFailed(f"{file.path}: {found}, expected {file.size} with {file.crc32:08x}")
+    return data
 
 
 def _board_register(profile: Profile, name: str) -> Register:

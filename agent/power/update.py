@@ -27,7 +27,7 @@ class BoardsUpdate:
         on_over: Callable[[], None],
     ) -> None:
         self._order = order
-        self._devices = [pair for pair in devices if pair[1].config.profile.model in order.hardware]
+        self._devices = [pair for pair in devices if pair[1].config.profile.model in order.image.hardware]
         self._models = ", ".join(sorted({device.config.profile.model for _, device in devices})) or "none"
         self._post = post
         self._on_over = on_over
@@ -37,7 +37,7 @@ class BoardsUpdate:
         if self._devices:
             self._flash(0)
         else:
-            text = f"the image is for {', '.join(self._order.hardware)}, the power boards here are {self._models}"
+            text = f"the image is for {', '.join(self._order.image.hardware)}, the power boards here are {self._models}"
             self._end(Result.WRONG_HARDWARE, text, "")
 
     def _flash(self, number: int) -> None:
