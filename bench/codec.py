@@ -8,22 +8,19 @@ the tables say how many of the bad lines each peer refuses. Nothing here fails f
 import importlib
 import re
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import pairwise
-from timeit import Timer
 from typing import Annotated, Any
 
 from agent.protocol.codec import CHINA_OFFSET_S, Codec
 from agent.protocol.rules import DAY_S, clock
 from bench.chart import Plot
-from bench.sample import Sample, Target, compare, in_turns, per_call, ratio, table
+from bench.sample import Sample, Target, compare, in_turns, per_call, per_statement, ratio, table
 from cext.message import pile_of
 
 ROUNDS = 15
-ASKED = 50_000
 HEADER = b"192.168.1.100,API:2.0.2,%d,1795305600000,0000012345,"
 START = HEADER % 101 + b"1,0000012345,1,U1001,10000,5000,0,20261122000001"
 INT64 = 2**63
@@ -401,9 +398,8 @@ def not_mine() -> list[Target]:
 
 
 def _asked(line: bytes) -> Sample:
-    names = {"pile_of": pile_of, "line": line, "pile": b"0000000001"}
-    timer = Timer("pile_of(line) == pile", timer=time.thread_time, globals=names)
-    return lambda: timer.timeit(ASKED) / ASKED * 1e9
+    sample_us = per_statement("pile_of(line) == pile", pile_of=pile_of, line=line, pile=b"0000000001")
+    return lambda: sample_us() * 1000
 
 
 def main() -> list[Target | Plot]:

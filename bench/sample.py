@@ -4,11 +4,13 @@ The machine is never quiet. So every round runs all sides, one after another, an
 the quartiles of the ratios of the rounds as its spread.
 """
 
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from resource import RUSAGE_THREAD, getrusage
 from statistics import median, quantiles
+from timeit import Timer
 
 Sample = Callable[[], float]  # what one call costs, in whatever unit
 ROUNDS = 21
@@ -84,19 +86,19 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> Ratio:
 
 def per_call(call: Callable[[], object]) -> Sample:
     """Microseconds of CPU that a call takes; as many calls a sample as fit ``ROUND_S``, found out at the first one."""
-    number = 0
+    return per_statement("call()", call=call)
 
-    def timed(count: int) -> float:
-        begin = time.thread_time()
-        for _ in range(count):
-            call()
-        return time.thread_time() - begin
+
+def per_statement(statement: str, **names: object) -> Sample:
+    """The same of a statement, for what takes so little that a function around it would be a good part of it."""
+    number = 0
+    timer = Timer(statement, "gc.enable()", time.thread_time, names | {"gc": gc})
 
     def sample() -> float:
         nonlocal number
         if not number:
-            number = max(1, round(ROUND_S / max(min(timed(1) for _ in range(5)), 1e-7)))
-        return timed(number) / number * 1e6
+            number = max(1, round(ROUND_S / max(min(timer.repeat(5, 1)), 1e-7)))
+        return timer.timeit(number) / number * 1e6
 
     return sample
 

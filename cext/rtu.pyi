@@ -95,16 +95,17 @@ def answer_length(request: bytes) -> int:
     """How long the normal answer to ``request`` is; 0 for a broadcast. Raises ValueError for a request unknown here."""
 
 def check_answer(request: bytes, answer: bytes) -> bytes:
-    """The payload of ``answer``: all after unit and function, without the checksum. Raises RtuError."""
+    """``answer`` itself, once it is known to be the whole, sound answer to ``request``. Raises RtuError."""
 
-def registers(payload: bytes) -> array[int]:
-    """The registers in a payload of function 3, 4 or 23, as ``array("H")``. Raises ValueError when it is none."""
+def registers(answer: bytes) -> array[int]:
+    """The registers in a checked answer of function 3, 4 or 23, as ``array("H")``. Raises ValueError if it has none."""
 
-def registers_into(payload: bytes, values: array[int]) -> int:
-    """The same into the beginning of an ``array("H")`` that is long enough; returns how many. Raises ValueError."""
+def register_list(answer: bytes) -> list[int]:
+    """The same as a list; most of its time goes into the integers."""
 
-def bits(payload: bytes, count: int) -> list[int]:
-    """The ``count`` bits (0 or 1) in a payload of function 1 or 2. Raises ValueError when it holds another number."""
+def bits(answer: bytes, count: int) -> list[int]:
+    """The ``count`` bits (0 or 1) in a checked answer of function 1 or 2. Raises ValueError when it holds another
+    number."""
 
 class Line:
     """One serial line at an open, raw descriptor (made non-blocking here). One thread owns it.
@@ -117,7 +118,9 @@ class Line:
     - ``char_bits``: start, data, parity and stop bits of a character, 10 to 12.
     - ``local_echo``: the adaptor hears its own sending; the echo is compared and dropped.
     - ``answer_ms``: how long the device may take until its first byte.
-    - ``margin_ms``: what an answer may take beyond its wire time, once begun (gaps, adaptors that deliver in pieces).
+    - ``margin_ms``: what an answer may take beyond its wire time, once begun. Adaptors deliver in pieces: a USB one may
+      keep the last bytes for its latency timer, by default 16 ms, and a USB frame, 1 ms. So 18 is enough for it, and
+      half an answer is given up within 20 ms of its wire time, wake-ups included.
     - ``turnaround_ms``: silence after a broadcast, for the devices to act on it (serial line 2.4.1).
     - ``quiet_us``: the silent interval if not the specification's: 3.5 characters, 1750 µs above 19200 baud.
 
@@ -143,7 +146,7 @@ class Line:
         *,
         local_echo: bool = False,
         answer_ms: int = 200,
-        margin_ms: int = 20,
+        margin_ms: int = 18,
         turnaround_ms: int = 100,
         quiet_us: float | None = None,
     ) -> None: ...

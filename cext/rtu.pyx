@@ -1,16 +1,22 @@
 # cython: language_level=3, cdivision=True
 """Modbus RTU: frames to values and back, and one blocking transaction on a serial line. The contract is in rtu.pyi."""
 
-from array import array
 from os import set_blocking, strerror
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.array cimport array, clone
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.list cimport PyList_New
+from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, TIMER_ABSTIME, clock_gettime, clock_nanosleep, timespec
 from posix.unistd cimport read, write
+
+cdef extern from "Python.h":
+    PyObject *PyLong_FromLong(long number) except NULL
+    void PyList_SET_ITEM(list values, Py_ssize_t index, PyObject *value)  # takes the reference
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
@@ -20,9 +26,6 @@ cdef extern from "<poll.h>" nogil:
     const short POLLIN
     const short POLLOUT
     int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *signals)
-
-cdef extern from "Python.h":
-    object PySequence_Repeat(object sequence, Py_ssize_t count)
 
 cdef extern from "<sys/prctl.h>" nogil:
     const int PR_SET_TIMERSLACK
@@ -157,13 +160,13 @@ cdef enum:
     WRITE_ANSWER_LENGTH = 8
 
 
-cdef int _check_range(str what, long value, long low, long high) except -1:
+cdef int _check_range(str what, long long value, long long low, long long high) except -1:
     if not low <= value <= high:
         raise ValueError(f"{what} {value}, expected {low}..{high}")
     return 0
 
 
-cdef int _check_window(str what, long address, long count, long most) except -1:
+cdef int _check_window(str what, long long address, long long count, long long most) except -1:
     _check_range("address", address, 0, 0xFFFF)
     _check_range(f"number of {what}", count, 1, most)
     if address + count > 0x10000:
@@ -189,7 +192,7 @@ cdef inline int _take(const uint8_t *at) noexcept nogil:
     return (at[0] << 8) | at[1]
 
 
-cdef uint8_t *_begin(uint8_t *body, long unit, int function, long lowest_unit) except NULL:
+cdef uint8_t *_begin(uint8_t *body, long long unit, int function, long long lowest_unit) except NULL:
     _check_range("unit", unit, lowest_unit, 247)
     body[0] = unit
     body[1] = function
@@ -197,7 +200,7 @@ cdef uint8_t *_begin(uint8_t *body, long unit, int function, long lowest_unit) e
 
 
 cdef uint8_t *_put_registers(uint8_t *at, list values) except NULL:
-    cdef long value
+    cdef long long value
     cdef Py_ssize_t index
     at[0] = 2 * len(values)
     at += 1
@@ -375,55 +378,51 @@ def check_answer(bytes request not None, bytes answer not None):
     if _answer_length(request) == 0:
         raise ValueError(f"{request.hex(' ')} is a broadcast, nobody answers it")
     _check(request, answer, 0.0)
-    return PyBytes_FromStringAndSize(<char *>answer + 2, len(answer) - 4)
+    return answer
 
 
-_one_register = array("H", [0])
+cdef array _array_of_registers = array("H")
 
 
-cdef Py_ssize_t _count_registers(bytes payload) except -1:
-    cdef Py_ssize_t octets = len(payload) - 1
-    if octets < 0 or octets % 2 or (<const uint8_t *>payload)[0] != octets:
-        raise ValueError(f"payload {payload.hex(' ')}, expected a byte count and as many bytes, two per register")
+cdef Py_ssize_t _count_octets(bytes answer, str unit) except -1:
+    """How many bytes follow the byte count, which must be so many: what is decoded lies within the answer."""
+    cdef Py_ssize_t octets = len(answer) - EXCEPTION_LENGTH
+    if octets < 0 or (<const uint8_t *>answer)[2] != octets:
+        raise ValueError(f"{answer.hex(' ')} is no answer with a byte count and as many bytes of {unit}")
+    return octets
+
+
+cdef Py_ssize_t _count_registers(bytes answer) except -1:
+    cdef Py_ssize_t octets = _count_octets(answer, "registers")
+    if octets % 2:
+        raise ValueError(f"{answer.hex(' ')} has {octets} bytes, two make a register")
     return octets // 2
 
 
-cdef int _fill_registers(bytes payload, Py_ssize_t count, values) except -1:
-    cdef const uint8_t *data = payload
-    cdef uint16_t *into
-    cdef Py_ssize_t index
-    cdef Py_buffer view
-    PyObject_GetBuffer(values, &view, PyBUF_WRITABLE | PyBUF_FORMAT)
-    try:
-        if view.format[0] != c"H" or view.len < 2 * count:
-            raise ValueError(f"{count} registers need an array('H') of at least that length")
-        into = <uint16_t *>view.buf
-        for index in range(count):
-            into[index] = _take(data + 1 + 2 * index)
-    finally:
-        PyBuffer_Release(&view)
-    return 0
-
-
-def registers(bytes payload not None):
-    cdef Py_ssize_t count = _count_registers(payload)
-    values = PySequence_Repeat(_one_register, count)  # as `*`, without a number made of the count
-    _fill_registers(payload, count, values)
+def registers(bytes answer not None):
+    cdef const uint8_t *data = <const uint8_t *>answer + 3
+    cdef Py_ssize_t index, count = _count_registers(answer)
+    cdef array values = clone(_array_of_registers, count, zero=False)
+    for index in range(count):
+        values.data.as_ushorts[index] = _take(data + 2 * index)
     return values
 
 
-def registers_into(bytes payload not None, values):
-    cdef Py_ssize_t count = _count_registers(payload)
-    _fill_registers(payload, count, values)
-    return count
+def register_list(bytes answer not None):
+    cdef const uint8_t *data = <const uint8_t *>answer + 3
+    cdef Py_ssize_t index, count = _count_registers(answer)
+    cdef list values = PyList_New(count)
+    for index in range(count):
+        PyList_SET_ITEM(values, index, PyLong_FromLong(_take(data + 2 * index)))
+    return values
 
 
-def bits(bytes payload not None, Py_ssize_t count):
-    cdef const uint8_t *data = payload
-    cdef Py_ssize_t index, octets = len(payload) - 1
-    if octets != (count + 7) // 8 or data[0] != octets:
-        raise ValueError(f"payload {payload.hex(' ')}, expected a byte count and the bytes of {count} bits")
-    return [(data[1 + index // 8] >> (index % 8)) & 1 for index in range(count)]
+def bits(bytes answer not None, Py_ssize_t count):
+    cdef const uint8_t *data = <const uint8_t *>answer + 3
+    cdef Py_ssize_t index, octets = _count_octets(answer, "bits")
+    if octets != (count + 7) // 8:
+        raise ValueError(f"{answer.hex(' ')} does not hold the bytes of {count} bits")
+    return [(data[index // 8] >> (index % 8)) & 1 for index in range(count)]
 
 
 # ------------------------------------------------------------------------------------------------------ line
@@ -478,7 +477,7 @@ cdef class Line:
     cdef Py_ssize_t limit            # how many to take from the port at most
 
     def __init__(self, int fd, int baud, int char_bits=10, *, bint local_echo=False, int answer_ms=200,
-                 int margin_ms=20, int turnaround_ms=100, quiet_us=None):
+                 int margin_ms=18, int turnaround_ms=100, quiet_us=None):
         _check_range("baud", baud, 50, 4000000)
         _check_range("char_bits", char_bits, 10, 12)
         set_blocking(fd, False)
@@ -652,12 +651,17 @@ cdef class Line:
     cdef int _gather(self, Py_ssize_t target, int64_t deadline_ns) noexcept nogil:
         """Read until ``target`` bytes are there.
 
-        Once some came it sleeps until the rest can be there: one wake-up instead of one a byte.
+        Once some came it sleeps until the rest can be there: one wake-up instead of one a byte. Mostly it is then.
         """
         cdef int step
         while self.have < target:
             if self.have > self.start:
                 _sleep_until(min(self.heard_ns + self._wire_ns(target - self.have), deadline_ns))
+                step = self._read()
+                if step > 0:
+                    continue
+                if step < 0:
+                    return GONE
             step = self._wait(POLLIN, deadline_ns)
             if step != DONE:
                 return step

@@ -76,15 +76,14 @@ def test_example_both_ways(name: str) -> None:
     build, request, answer, payload = EXAMPLES[name]
     assert build().hex(" ") == request
     assert rtu.answer_length(hx(request)) == len(hx(answer))
-    assert rtu.check_answer(hx(request), hx(answer)).hex(" ") == payload
+    assert rtu.check_answer(hx(request), hx(answer))[2:-2].hex(" ") == payload
 
 
-def test_values_in_a_payload() -> None:
-    assert rtu.registers(hx("06 ae 41 56 52 43 40")) == array("H", [0xAE41, 0x5652, 0x4340])
-    assert rtu.bits(hx("02 cd 01"), 10) == [1, 0, 1, 1, 0, 0, 1, 1, 1, 0]
-    values = array("H", [1, 2, 3])
-    assert rtu.registers_into(hx("04 00 0a 01 02"), values) == 2
-    assert values == array("H", [0x000A, 0x0102, 3])
+def test_values_in_an_answer() -> None:
+    answer = hx("11 03 06 ae 41 56 52 43 40 49 ad")
+    assert rtu.registers(answer) == array("H", [0xAE41, 0x5652, 0x4340])
+    assert rtu.register_list(answer) == [0xAE41, 0x5652, 0x4340]
+    assert rtu.bits(hx("11 01 02 cd 01 b9 3c"), 10) == [1, 0, 1, 1, 0, 0, 1, 1, 1, 0]
 
 
 def test_frame_of_any_payload() -> None:
@@ -148,6 +147,8 @@ LIMITS = [
     (lambda: rtu.read_request(1, 4, 0, 0), "number of registers 0, expected 1..125"),
     (lambda: rtu.read_request(1, 1, 0, 2001), "number of bits 2001, expected 1..2000"),
     (lambda: rtu.read_request(1, 3, -1, 1), "address -1, expected 0..65535"),
+    (lambda: rtu.read_request(1, 3, 1 << 40, 1), "address 1099511627776, expected 0..65535"),
+    (lambda: rtu.write_registers_request(1, 0, [1 << 40]), "value 0 is 1099511627776, a register holds 0..65535"),
     (lambda: rtu.read_request(1, 3, 65535, 2), "address 65535 and 2 registers pass the last address, 65535"),
     (lambda: rtu.write_single_request(1, 16, 0, 1), "function 16, expected 5..6"),
     (lambda: rtu.write_single_request(1, 5, 0, 2), "value 2, expected 0..1"),
@@ -165,12 +166,13 @@ LIMITS = [
     (lambda: rtu.answer_length(rtu.frame(1, 3, hx("00 00 ff ff"))), "count 65535 in .* asks for more than a frame"),
     (lambda: rtu.answer_length(b"\x01\x03"), "request length 2, expected 8..256"),
     (lambda: rtu.check_answer(rtu.frame(0, 6, bytes(4)), b""), "is a broadcast, nobody answers it"),
-    (lambda: rtu.registers(hx("03 00 01 02")), "expected a byte count"),
-    (lambda: rtu.registers(hx("04 00 01")), "expected a byte count"),
-    (lambda: rtu.registers(b""), "expected a byte count"),
-    (lambda: rtu.registers_into(hx("04 00 01 00 02"), array("H", [0])), "2 registers need an array"),
-    (lambda: rtu.registers_into(hx("02 00 01"), array("I", [0])), "need an array"),
-    (lambda: rtu.bits(hx("02 cd 01"), 17), "the bytes of 17 bits"),
+    (lambda: rtu.registers(hx("01 03 03 00 01 02 00 00")), "has 3 bytes, two make a register"),
+    (lambda: rtu.registers(hx("01 03 04 00 01 00 00")), "is no answer with a byte count and as many bytes of register"),
+    (lambda: rtu.register_list(hx("01 03 04 00 01 00 00")), "is no answer with a byte count"),
+    (lambda: rtu.registers(b""), "is no answer with a byte count"),
+    (lambda: rtu.register_list(hx("01 03 00 00")), "is no answer with a byte count"),
+    (lambda: rtu.bits(hx("01 01 03 cd 01 00 00"), 10), "is no answer with a byte count and as many bytes of bits"),
+    (lambda: rtu.bits(hx("01 01 02 cd 01 00 00"), 17), "does not hold the bytes of 17 bits"),
 ]
 
 
@@ -219,7 +221,8 @@ def test_registers_read(unit: int, function: int, address: int, values: list[int
     assert request == reference_frame(">BBHH", unit, function, address, len(values))
     data = struct.pack(f">{len(values)}H", *values)
     answer = reference_frame(f">BBB{len(data)}s", unit, function, len(data), data)
-    assert rtu.registers(rtu.check_answer(request, answer)).tolist() == values
+    assert rtu.check_answer(request, answer) is answer
+    assert rtu.registers(answer).tolist() == rtu.register_list(answer) == values
 
 
 @given(
@@ -257,11 +260,23 @@ def test_any_bytes_are_an_answer_or_an_error(data: st.DataObject) -> None:
         st.sampled_from([noise, request[:2] + noise, request[:2] + noise + reference_crc(request[:2] + noise)])
     )
     try:
-        payload = rtu.check_answer(request, answer)
+        rtu.check_answer(request, answer)
     except rtu.RtuError:
         return
-    assert answer == request[:2] + payload + reference_crc(request[:2] + payload)
+    assert answer[:2] == request[:2]
+    assert answer[-2:] == reference_crc(answer[:-2])
     assert len(answer) == rtu.answer_length(request)
+
+
+@given(st.binary(max_size=300), st.integers(0, 2000))
+def test_any_bytes_are_values_or_an_error(answer: bytes, count: int) -> None:
+    for read in (rtu.registers, rtu.register_list, lambda answer: rtu.bits(answer, count)):
+        try:
+            values = read(answer)
+        except ValueError:
+            continue
+        assert len(answer) == 5 + answer[2]
+        assert len(values) in (answer[2] // 2, count)
 
 
 @given(st.integers(0, 10), st.integers(0, 7))
