@@ -12,6 +12,7 @@ from agent.pile.state import KnownTime, Now
 from agent.version import RELEASED_MS
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+JUST_MS = 120_000  # a board is up in seconds; what starts later was started by hand
 LIFETIME_MS = 20 * 365 * 86_400_000  # of a release: a stamp from after it is a mistake
 NS_PER_MS = 1_000_000
 
@@ -21,6 +22,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._boot = boot_id()
+        self._is_new_boot = False  # since an earlier life of the agent
         self._ahead_ms: int | None = None  # of the monotonic clock, by the platform's commands. One word: needs no lock
 
     def now(self) -> Now:
@@ -40,8 +42,16 @@ class Clock:
 
     def recall(self, known: KnownTime | None) -> None:
         """What an earlier life of the agent knew: still good, if the kernel has not started anew since."""
-        if known is not None and known.boot == self._boot and known.ahead_ms is not None:
+        if known is None:
+            return
+        self._is_new_boot = known.boot != self._boot
+        if not self._is_new_boot and known.ahead_ms is not None:
             self._forward(known.ahead_ms)
+
+    def has_just_booted(self) -> bool:
+        """Whether the board was started anew a moment ago, as after a power cut: not where only the agent was, nor
+        where no earlier life of it is known."""
+        return self._is_new_boot and _mono_ms() < JUST_MS
 
     def _forward(self, ahead_ms: int) -> None:
         self._ahead_ms = ahead_ms if self._ahead_ms is None else max(self._ahead_ms, ahead_ms)

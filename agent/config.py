@@ -139,6 +139,7 @@ class _Reader:
             protocol=broker["protocol"],
             keepalive_s=broker["keepalive_s"],
             connect_timeout_s=broker["connect_timeout_s"],
+            boot_spread_s=broker["boot_spread_s"],
         )
 
     def _password(self, broker: dict[str, Any]) -> str | None:

@@ -100,6 +100,7 @@ SECTIONS = (
         Key("protocol", str, "3.1.1", "MQTT version", choices=("3.1.1", "5")),
         Key("keepalive_s", int, 30, "MQTT keep-alive", low=5, high=3600),
         Key("connect_timeout_s", int, 10, "for each step of a connection", low=1, high=120),
+        Key("boot_spread_s", int, 10, "after a boot of the board the first dial waits a random time up to this, as all dial when the power is back; 0: at once", low=0, high=600),
         Key("trial_timeout_s", int, 60, "how long a new server (command 106) is tried before the old one is kept", low=5, high=600),
         Key("fallback_s", int, 600, "a server set by 106 that is out of reach for so long is left for the one of this file, and back", low=30, high=86400),
     )),

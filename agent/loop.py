@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 from agent.bridge import Bridge
 from agent.clock import Clock
 from agent.config import Config
-from agent.control import ControlServer
-from agent.desk import Desk
 from agent.journal import Journal, JournalError
 from agent.notify import notify
-from agent.outbox import Outbox
 from agent.pile.durable import GUN_PREFIX, durable_keys, restore
 from agent.pile.events import Delivered, FromBoard, FromBridge, LinkChanged, Resumed, ServerTried, Ticked
 from agent.pile.parameters import Server
@@ -24,9 +21,6 @@ from agent.pile.parts import from_json
 from agent.pile.state import KnownTime, PileState
 from agent.poller import Poller
 from agent.power.bus import Bus
-from agent.replay import Replayer
-from agent.status import snapshot
-from agent.uplink import Callbacks, Uplink
 
 if TYPE_CHECKING:
     from agent.link.link import LinkState
@@ -44,7 +38,10 @@ class TrialFailedError(Exception):
 
 
 class Agent:
-    """One agent. ``run`` returns when ``stop`` was called (a signal) and raises what the process can't live with."""
+    """One agent. ``run`` returns when ``stop`` was called (a signal) and raises what the process can't live with.
+
+    The boards are asked first: at 9600 baud their answers take 150 ms, in which all other rooms are loaded.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -54,9 +51,25 @@ class Agent:
         self._clock = Clock()
         self._journal = Journal.open(config.journal, self._clock.now().wall_ms)
         self._bus = Bus(config.lines, self._post_event, self._post_failure, self._clock)
+        self._bus.start()  # behind the journal: a second agent does not get there
+        self._furnish(config)
+        self._has_looked = False
+        self._look_until = time.monotonic() + FIRST_LOOK_S
+        self._next_tick = 0.0
+        self._next_prune = time.monotonic() + PRUNE_S
+
+    def _furnish(self, config: Config) -> None:
+        """The other rooms. What the boards say meanwhile waits for the loop."""
+        from agent.control import ControlServer
+        from agent.desk import Desk
+        from agent.outbox import Outbox
+        from agent.replay import Replayer
+        from agent.status import snapshot
+        from agent.uplink import Callbacks, Uplink
+
         self._bridge = Bridge(config.firmware, self._clock, self._poller, self._firmware_said, self._restart)
         self._desk = Desk(config, self._restored_state(), self._journal, self._bus, self._bridge, self._clock)
-        callbacks = Callbacks(self._desk.message_came, self._row_delivered, self._link_changed, self._server_tried)
+        callbacks = Callbacks(self._message_came, self._row_delivered, self._link_changed, self._server_tried)
         self._link = Uplink(
             config.link, self._desk.state.server, config.servers, callbacks,
             self._poller, time.monotonic, random.Random(),
@@ -64,11 +77,11 @@ class Agent:
         self._outbox = Outbox(self._journal, self._link, partial(self._desk.happened, Delivered()))
         self._desk.connect(self._link, self._outbox)
         self._replayer = Replayer(self._desk, self._journal, self._link, self._outbox, config.replay_per_s)
-        self._control = ControlServer(config.socket, self._poller, self._snapshot)
-        self._is_linked = False
-        self._link_at = time.monotonic() + FIRST_LOOK_S
-        self._next_tick = 0.0
-        self._next_prune = time.monotonic() + PRUNE_S
+
+        def status() -> dict[str, object]:
+            return snapshot(config, self._desk, self._link.state, self._outbox.waiting, self._bus.status())
+
+        self._control = ControlServer(config.socket, self._poller, status)
 
     def run(self) -> None:
         """Work until ``stop``."""
@@ -77,7 +90,7 @@ class Agent:
         for notice in self._journal.notices:
             log.error("%s", notice)
         self._desk.happened(Resumed(self._bridge.boot()))
-        self._bus.start()
+        self._link.start(self._clock.has_just_booted())
         gc.collect()  # while the boards answer: what is left now stays, and no later collection goes through it
         gc.freeze()
         notify("READY=1")
@@ -109,24 +122,28 @@ class Agent:
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
-        if not self._is_linked:
-            self._link_when_looked(now)
-        self._link.tick(now)
+        if not self._has_looked:
+            self._look(now)
+        if now >= self._link.next_deadline():  # not at each turn: in the shared mode most are other piles' messages
+            self._link.tick(now)
         self._replayer.pump(time.monotonic())
         next_deadline = min(self._next_tick, self._link.next_deadline(), self._replayer.next_deadline())
         self._poller.wait(next_deadline - time.monotonic())
 
-    def _link_when_looked(self, now: float) -> None:
-        """Connect once every gun has been measured, or could have been: a start that waits at the broker for an agent
-        to come back must not be refused for a board that nobody has asked yet."""
-        if now >= self._link_at or all(gun.reading is not None for gun in self._desk.state.guns.values()):
-            self._is_linked = True
-            self._link.start()
+    def _look(self, now: float) -> None:
+        """Until every gun has been measured, or could have been, no command is taken, and nothing is said of the guns:
+        a start that waits at the broker for an agent to come back must not be refused for a board that nobody has
+        asked yet."""
+        if now >= self._look_until or all(gun.reading is not None for gun in self._desk.state.guns.values()):
+            self._has_looked = True
+            self._link_changed(self._link.state)
+            self._link.take_messages()
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
         self._desk.happened(Ticked())
         self._bridge.tick()
+        self._link.tick(now)
         timeout_s = float(self._desk.state.settings.report_timeout_s)
         self._link.delivery_timeout_s = min(self._config.link.delivery_timeout_s, timeout_s)
         with contextlib.suppress(JournalError):  # kept for the next tick; the desk says what is wrong with the journal
@@ -159,7 +176,7 @@ class Agent:
     # ---- what the other threads and rooms report ----
 
     def _post_event(self, event: FromBoard) -> None:
-        self._poller.post(partial(self._desk.happened, event))
+        self._poller.post(lambda: self._desk.happened(event))  # looked up then: the desk may not be there yet
 
     def _post_failure(self, error: BaseException) -> None:
         """A thread has died of a bug: the process goes too, and comes back whole."""
@@ -173,6 +190,9 @@ class Agent:
     def _firmware_said(self, event: FromBridge) -> None:
         self._desk.happened(event)
 
+    def _message_came(self, payload: bytes) -> bool | None:
+        return self._desk.message_came(payload) if self._has_looked else None
+
     def _row_delivered(self, row_id: int) -> None:
         if row_id > 0:
             self._outbox.delivered(row_id)
@@ -180,7 +200,7 @@ class Agent:
             self._replayer.delivered(row_id)
 
     def _link_changed(self, state: "LinkState") -> None:
-        if state.connected != self._desk.state.connected:
+        if self._has_looked and state.connected != self._desk.state.connected:
             self._desk.happened(LinkChanged(state.connected))
         self._outbox.pump()
 
@@ -191,6 +211,3 @@ class Agent:
         parts = {key: self._journal.get(key) for key in durable_keys()} | dict(self._journal.items(GUN_PREFIX))
         self._clock.recall(from_json(KnownTime, parts["time"]))
         return restore(self._config.pile, parts, self._clock.now())
-
-    def _snapshot(self) -> dict[str, object]:
-        return snapshot(self._config, self._desk, self._link.state, self._outbox.waiting, self._bus.status())

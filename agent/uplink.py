@@ -33,7 +33,7 @@ GOODBYE_S = 1.0  # the loop waits for it, and the boards' watchdogs with it
 class Callbacks:
     """A link's own, told of the link in use; ``on_message`` also of one that is tried. ``on_tried`` is posted."""
 
-    on_message: Callable[[bytes], bool]
+    on_message: Callable[[bytes], bool | None]
     on_delivered: Callable[[int], None]
     on_state: "Callable[[LinkState], None]"
     on_tried: Callable[[Server, bool, str], None]  # server, whether it was reached, else why not
@@ -102,9 +102,18 @@ class Uplink:
     def report(self, topic: str, payload: bytes) -> bool:
         return not self._is_moving and self._link.report(topic, payload)
 
-    def start(self) -> None:
+    def start(self, after_boot: bool = False) -> None:
+        """``after_boot``: of the board. All around it are dialling now, so the first dial waits for a random time."""
         self._lost_at = self._now()
-        self._link.start()
+        delay_s = self._rng.uniform(0.0, self._config.boot_spread_s) if after_boot else 0.0
+        if delay_s:
+            log.info("the board has just started: broker %s is dialled in %.1f s", self._server, delay_s)
+        self._link.start(delay_s)
+
+    def take_messages(self) -> None:
+        self._link.take_messages()
+        if self._trial is not None and self._trial.link is not None:
+            self._trial.link.take_messages()
 
     def stop(self, timeout_s: float) -> None:
         self._end_trial()

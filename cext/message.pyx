@@ -3,6 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_SET_ITEM
@@ -11,7 +12,6 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 cdef extern from "Python.h":
     tuple PyType_GenericAlloc(type cls, Py_ssize_t size)
@@ -149,7 +149,7 @@ cdef class Rows:
     def __getitem__(self, index):
         if isinstance(index, slice):
             return tuple(self)[index]
-        cdef Py_ssize_t at = index
+        cdef Py_ssize_t at = PyNumber_AsSsize_t(index, IndexError)  # 2**31 is too large for one on a 32-bit board
         if at < 0:
             at += self.size
         if not 0 <= at < self.size:
@@ -795,7 +795,12 @@ cdef str write_double(FieldSpec spec, value, str name):
     low, high = spec.limits
     if not low <= value <= high:
         raise MessageError(OUT_OF_RANGE, name, repr(value)[:SHOWN_CHARACTERS], spec.expected)
-    return format(Decimal(repr(value)), "f")  # repr alone would write 1e-07, which the wire does not know
+    text = repr(value)
+    if "e" not in text:
+        return text
+    from decimal import Decimal  # here, as few numbers are so small, and it costs half a MiB
+
+    return format(Decimal(text), "f")  # 1e-07, which the wire does not know
 
 
 cdef str write_number(FieldSpec spec, value, str name, bint waived):

@@ -56,7 +56,7 @@ class Pile:
         self.outbox: dict[int, bytes] = {}
         self.delivered: list[int] = []
         self.states: list[LinkState] = []
-        self.accepts: Callable[[bytes], bool] = lambda payload: True
+        self.accepts: Callable[[bytes], bool | None] = lambda payload: True
         self.before_delivered: Callable[[int], None] = lambda row_id: None
         self.before_state: Callable[[LinkState], None] = lambda state: None
         self.stop_s = 2.0
@@ -107,11 +107,11 @@ class Pile:
         assert connection is not None
         connection._socket.shutdown(socket.SHUT_RDWR)
 
-    def _on_message(self, payload: bytes) -> bool:
-        if not self.accepts(payload):
-            return False
-        self.received.append(payload)
-        return True
+    def _on_message(self, payload: bytes) -> bool | None:
+        is_accepted = self.accepts(payload)
+        if is_accepted:
+            self.received.append(payload)
+        return is_accepted
 
     def _on_state(self, state: LinkState) -> None:
         self.before_state(state)

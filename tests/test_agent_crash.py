@@ -1,12 +1,14 @@
 """kill -9 at any moment, and what the next agent makes of it: a real agent, a real broker, a board on its line."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from site_helpers import FAST, Watch, working
+from site_helpers import FAST, working
 
 from agent.protocol.results import Result, StopReason
 from sim.site import Site
+from sim.watch import Watch
 
 ACCEPTED, OK, DUPLICATE = Result.ACCEPTED, Result.OK, Result.DUPLICATE
 WATCHDOG_S = 5
@@ -14,14 +16,25 @@ WATCHDOG_S = 5
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    settings = {"line": f"{FAST}\nwatchdog_s = {WATCHDOG_S}"}
-    with Site(tmp_path_factory.mktemp("site"), baud=115_200, speedup=2, settings=settings) as site:
+    """Its board waits longer for the next agent than that may take to start."""
+    with site_in(tmp_path_factory.mktemp("site"), watchdog_s=60) as site:
         yield site
+
+
+def site_in(folder: Path, watchdog_s: int) -> Site:
+    return Site(folder, baud=115_200, speedup=2, settings={"line": f"{FAST}\nwatchdog_s = {watchdog_s}"})
 
 
 @pytest.fixture
 def watch(site: Site) -> Iterator[Watch]:
     with working(site) as watch:
+        yield watch
+
+
+@pytest.fixture
+def left_alone(tmp_path: Path) -> Iterator[Watch]:
+    """At a board that soon ends what nobody watches."""
+    with site_in(tmp_path, WATCHDOG_S) as site, working(site) as watch:
         yield watch
 
 
@@ -88,11 +101,12 @@ def test_a_charge_goes_on_while_the_agent_is_dead(watch: Watch) -> None:
     assert watch.noted("gun 1: stopping") == ["gun 1: stopping: command"]
 
 
-def test_a_board_ends_the_charge_when_the_agent_stays_dead_and_the_next_agent_says_so(watch: Watch) -> None:
+def test_a_board_ends_the_charge_when_the_agent_stays_dead_and_the_next_agent_says_so(left_alone: Watch) -> None:
+    watch = left_alone
     watch.charge(1, "D1")
 
     watch.site.kill_agent()
-    watch.until(lambda: watch.noted("contactor opened"), timeout_s=WATCHDOG_S + 3)
+    watch.until(lambda: watch.noted("contactor opened"))
     assert watch.noted(f"watchdog not fed for {WATCHDOG_S} s")
     watch.site.start_agent()
 

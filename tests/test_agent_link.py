@@ -7,24 +7,26 @@ from pathlib import Path
 
 import pytest
 from broker_helpers import CONNECT, SUBSCRIBE, ScriptedBroker
-from site_helpers import FAST, Watch, timestamp_of, working
+from site_helpers import FAST, working
 
 from agent.protocol.commands import Empty, SetHeartbeat
 from agent.protocol.results import Result, StopReason
 from sim.broker import EmbeddedBroker, Mosquitto
 from sim.site import PILE, Site
 from sim.story import start
+from sim.watch import Watch, timestamp_of
 
 ACCEPTED, OK, EXPIRED, MALFORMED = Result.ACCEPTED, Result.OK, Result.EXPIRED, Result.MALFORMED
 OTHER_PILE = "9999999999"
 TEN_MINUTES_MS = 600_000
+PATIENT = {"line": f"{FAST}\nwatchdog_s = 60"}  # the board waits for the next agent, however long that takes to start
 
 
 @pytest.fixture(scope="module", params=[Mosquitto, EmbeddedBroker])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     broker = request.param(folder / "broker")
-    with Site(folder, broker=broker, baud=115_200, speedup=2, settings={"line": FAST}) as site:
+    with Site(folder, broker=broker, baud=115_200, speedup=2, settings=PATIENT) as site:
         yield site
 
 
@@ -32,7 +34,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """With the broker that keeps its sessions when it is stopped."""
     folder = tmp_path_factory.mktemp("site")
-    with Site(folder, broker=Mosquitto(folder / "broker"), baud=115_200, speedup=2, settings={"line": FAST}) as site:
+    with Site(folder, broker=Mosquitto(folder / "broker"), baud=115_200, speedup=2, settings=PATIENT) as site:
         yield site
 
 
@@ -110,6 +112,16 @@ def test_commands_wait_at_the_broker_while_the_agent_is_away(watch: Watch) -> No
     assert answered[:3] == in_order
 
 
+def test_a_start_that_waits_at_the_broker_meets_an_agent_that_has_looked_at_its_boards(watch: Watch) -> None:
+    watch.site.kill_agent()
+    watch.site.board({"do": "plug", "gun": 1})
+    line = watch.send(101, start(1, "B1"))
+
+    watch.site.start_agent()
+
+    watch.until_answered(line, ACCEPTED, OK)
+
+
 def test_commands_wait_at_a_broker_that_is_restarted(lasting: Watch) -> None:
     lasting.charge(1, "C1")
     lasting.site.kill_agent()
@@ -182,6 +194,7 @@ def test_a_wrong_password_is_said_once_and_never_shown(tmp_path: Path) -> None:
         watch = Watch(site)
         site.start_agent()
         watch.until(lambda: watch.status() and watch.status()["link"]["attempts"] >= 2)
+        watch.until(lambda: watch.logged("refused the login"))
 
         reason = watch.status()["link"]["reason"]
         assert reason == (

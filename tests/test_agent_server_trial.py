@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 from broker_helpers import Platform
-from site_helpers import FAST, Watch, timestamp_of, working
+from site_helpers import FAST, working
 
 from agent.protocol.codec import Codec, Reply
 from agent.protocol.commands import Configure, Empty
 from agent.protocol.results import Result
 from sim.broker import Mosquitto, free_port
 from sim.site import PILE, Site
+from sim.watch import Watch, timestamp_of
 
 ACCEPTED, OK, NOT_APPLIED = Result.ACCEPTED, Result.OK, Result.NOT_APPLIED
 REPLY, STATUS = f"klc/reply/qik/{PILE}", f"klc/status/qik/{PILE}"
 LONG_S = 20.0
-
-pytestmark = pytest.mark.skipif(Mosquitto.program() is None, reason="mosquitto is not installed")
 
 
 @dataclass

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_helpers import FAST, Watch, timestamp_of, working
+from site_helpers import FAST, working
 
 from agent.protocol.commands import Configure, ConfigureSite, Empty, QrCode, QueryReservation, Reserve
 from agent.protocol.results import GunStatus, Result
 from agent.secret import is_password
 from sim.site import Site
+from sim.watch import Watch, timestamp_of
 
 ACCEPTED, DEFERRED, OK = Result.ACCEPTED, Result.DEFERRED, Result.OK
 PASSWORD = "sesame-4711"

@@ -125,3 +125,21 @@ def test_any_thread_may_ask_while_it_goes_forward(sources: Sources) -> None:
     asking.join()
     assert seen == sorted(seen)
     assert told.now().wall_ms == NOON_MS + 19_999
+
+
+@pytest.mark.parametrize(
+    ("known", "mono_ms", "expected"),
+    [
+        (KnownTime("another boot"), 119_999, True),
+        (KnownTime("another boot"), 120_000, False),  # somebody has started the agent
+        (KnownTime(BOOT), 20_000, False),  # only the agent was started
+        (None, 20_000, False),  # its first life
+    ],
+)
+def test_a_board_that_was_started_anew_a_moment_ago_is_known(
+    sources: Sources, known: KnownTime | None, mono_ms: int, expected: bool
+) -> None:
+    sources.mono_ms = mono_ms
+    told = Clock()
+    told.recall(known)
+    assert told.has_just_booted() is expected

@@ -150,8 +150,12 @@ def test_a_value_of_the_wrong_type_is_named(write: Writer, section: Section, key
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [(section, key, value) for section, key in KEYS for value in (key.low, key.high) if value is not None],
-    ids=str,
+    [
+        pytest.param(section, key, value, id=f"{section.name}.{key.name}-{value}")
+        for section, key in KEYS
+        for value in (key.low, key.high)
+        if value is not None
+    ],
 )
 def test_a_number_out_of_range_is_named_and_its_bounds_are_good(
     write: Writer, section: Section, key: Key, value: int

@@ -13,7 +13,7 @@ LAYERS = (
     ("agent.cli",),
     ("agent",),  # loop, desk and what stands beside them
     ("agent.link", "agent.journal", "agent.power"),
-    ("agent.clock", "agent.poller"),
+    ("agent.clock", "agent.poller", "agent.reach"),
     ("agent.pile",),
     ("agent.protocol",),
     ("cext",),

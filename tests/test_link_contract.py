@@ -10,11 +10,12 @@ from typing import Literal
 
 import pytest
 from broker_helpers import COMMAND, REPLY, STATUS, Pile, Platform, config, wait_until
-from rabbit_helpers import PASSWORD, PILE, Rabbit
+from rabbit_helpers import PILE, Rabbit
 
 from agent.link.link import LinkState
 from router.piles import queue_of
 from sim.broker import Broker, EmbeddedBroker, Mosquitto
+from sim.rabbit_users import PASSWORD
 
 Protocol = Literal["3.1.1", "5"]
 

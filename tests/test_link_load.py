@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-UNUSED = ("asyncio", "email", "ftplib", "hashlib", "http", "lzma", "ssl", "subprocess", "tempfile", "urllib.request")
+UNUSED = (
+    "asyncio", "base64", "decimal", "email", "ftplib", "hashlib", "http", "lzma", "shutil", "ssl", "subprocess",
+    "tempfile", "urllib.request", "uuid",
+)  # fmt: skip
 
 
 def run(program: str) -> str:
@@ -19,7 +22,8 @@ def run(program: str) -> str:
 def test_an_agent_without_tls_loads_nothing_that_it_does_not_use() -> None:
     program = f"""
 import sys
-import agent.cli.main, agent.cli.run
+import agent.cli.main, agent.cli.run, agent.desk
+agent.cli.main._parser()
 from agent.link.load import load_paho
 load_paho(with_tls=False)
 import agent.link.link

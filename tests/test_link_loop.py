@@ -96,6 +96,20 @@ def test_it_waits_out_its_back_off_and_says_when_it_is_due() -> None:
         assert pile.link.state.phase == "dialling"
 
 
+def test_a_first_dial_may_be_told_to_wait() -> None:
+    clock = Clock()
+    pile = Pile(config(free_port()), now=clock)
+    pile.link.start(delay_s=4.0)
+    assert pile.link.next_deadline() == 1004.0
+    pile.link.tick(1003.999)
+    assert (pile.link.state.phase, pile.link.state.attempts) == ("waiting", 0)
+    clock.now = 1004.0
+    pile.link.tick(clock.now)
+    assert pile.link.state.phase == "dialling"
+    pile.link.stop(0.1)
+    pile.poll.close()
+
+
 def test_a_connection_that_lasted_resets_the_back_off_and_one_that_did_not_does_not() -> None:
     clock = Clock()
     with ScriptedBroker(WELCOME) as broker, Pile(config(broker.port, stable_s=30.0), now=clock) as pile:
@@ -152,6 +166,45 @@ def test_after_a_command_that_was_not_stored_no_later_one_is_acknowledged() -> N
 
     assert pile.received == [b""]
     assert not [packet for packet in broker.packets if packet in (b"\x40\x02\x00\x08", b"\x40\x02\x00\x09")]
+
+
+def test_commands_that_are_not_taken_yet_wait_in_their_order_unacknowledged() -> None:
+    three = b"".join(
+        bytes.fromhex("32 14 00 0f 6b 6c 63 2f 63 6f 6d 6d 61 6e 64 2f 71 69 6b 00") + bytes([number]) + b"%d" % number
+        for number in (7, 8, 9)
+    )
+    with ScriptedBroker({**WELCOME, SUBSCRIBE: GRANTED + three}) as broker, Pile(config(broker.port)) as pile:
+        offered: list[bytes] = []
+        pile.accepts = lambda payload: offered.append(payload)  # type: ignore[func-returns-value]  # None: not yet
+        pile.run_until(lambda: pile.link.state.connected and len(pile.link._connection._untaken) == 3)
+        assert set(offered) == {b"7"}
+        assert [packet for packet in broker.packets if packet[0] == 0x40] == []
+
+        answers = iter([True, None, True, True])
+        pile.accepts = lambda payload: next(answers)
+        pile.link.take_messages()
+        assert pile.received == [b"7"]
+        pile.link.take_messages()
+        assert pile.received == [b"7", b"8", b"9"]
+        pile.run_until(lambda: len([packet for packet in broker.packets if packet[0] == 0x40]) == 3)
+
+    acknowledged = [packet[3] for packet in broker.packets if packet[0] == 0x40]
+    assert acknowledged == [7, 8, 9]
+
+
+def test_commands_that_were_not_taken_stay_at_the_broker_when_the_connection_goes() -> None:
+    one = bytes.fromhex("32 13 00 0f 6b 6c 63 2f 63 6f 6d 6d 61 6e 64 2f 71 69 6b 00 07")
+    with ScriptedBroker({**WELCOME, SUBSCRIBE: GRANTED + one}) as broker, Pile(config(broker.port)) as pile:
+        pile.accepts = lambda payload: None
+        pile.run_until(lambda: pile.link.state.connected and pile.link._connection._untaken)
+        first = pile.link._connection
+        pile.cut()
+        pile.run_until(lambda: pile.link._connection not in (None, first) and pile.link._connection._untaken)
+        assert len(pile.link._connection._untaken) == 1
+        pile.accepts = lambda payload: True
+        pile.link.take_messages()
+        pile.run_until(lambda: len([packet for packet in broker.packets if packet[0] == 0x40]) == 1)
+    assert pile.received == [b""]
 
 
 def test_an_exception_in_on_delivered_gives_the_row_back(caplog: pytest.LogCaptureFixture) -> None:

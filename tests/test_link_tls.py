@@ -10,7 +10,7 @@ from broker_helpers import CONNECT, PUBLISH, SUBSCRIBE, Answer, Pile, ScriptedBr
 from certificates import Authority, KeyPair
 
 from agent.link.config import TlsConfig
-from agent.link.reasons import tls_alert
+from agent.reach import alert
 from sim.broker import Mosquitto, ServerTls
 
 HERE = "DNS:localhost,IP:127.0.0.1"
@@ -126,7 +126,7 @@ def test_a_long_queue_passes_through_tls_in_order(start: StartTls, papers: Paper
 
 def test_an_expired_broker_certificate(start: StartTls, papers: Papers) -> None:
     broker = start(papers.expired_broker)
-    assert reason(broker, trusting(papers.ca)) == "its certificate has expired, or the clock of this pile is wrong"
+    assert reason(broker, trusting(papers.ca)) == "its certificate has expired, or our clock is wrong"
 
 
 def test_an_unknown_authority(start: StartTls, papers: Papers) -> None:
@@ -148,7 +148,7 @@ def test_a_missing_client_certificate(start: StartTls, papers: Papers) -> None:
 
 def test_tls_1_2_says_so_less_clearly() -> None:
     text = "[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure (_ssl.c:1006)"
-    assert tls_alert(text) == "it refused the TLS handshake: usually it requires a client certificate"
+    assert alert(text) == "it refused the TLS handshake: usually it requires a client certificate"
 
 
 def test_an_expired_client_certificate(start: StartTls, papers: Papers) -> None:

@@ -114,7 +114,6 @@ def test_an_agent_with_a_stuck_line_is_alive_no_more(
 def running_here(config: Path) -> Iterator[Agent]:
     """An agent in this process, whose loop turns when the test says so."""
     agent = Agent(load_config(config))
-    agent._bus.start()
     try:
         yield agent
     finally:

@@ -125,7 +125,8 @@ def test_what_a_device_cannot_do(wallbox: Profile) -> None:
     [("0.01 kWh", "Wh", 10), ("kW", "W", 1000), ("0.1 V", "0.1 V", 1), ("mA", "0.1 A", 0.01), ("5 A", "0.1 A", 50)],
 )
 def test_the_factor_between_two_units_is_exact(unit: str, canonical: str, expected: float) -> None:
-    assert float(factor(unit, canonical)) == expected
+    numerator, denominator = factor(unit, canonical)
+    assert numerator / denominator == expected
 
 
 def register(type_: str, words: int, **more: object) -> Register:

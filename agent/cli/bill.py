@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 
 from agent.cli.exits import FAILED, OK
+from agent.cli.times import local
 from agent.config import Config, load_config
 from agent.journal import JournalError, Records, Wanted, reading, stored_value
 from agent.pile.durable import GUN_PREFIX
@@ -107,4 +108,4 @@ def _so_far(ledger: Ledger | None) -> str:
 
 
 def _time(at_ms: int, zone: timezone) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, zone).isoformat(sep=" ", timespec="seconds")
+    return local(at_ms, zone).isoformat(sep=" ", timespec="seconds")

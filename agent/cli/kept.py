@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from agent.cli.exits import FAILED, OK
 from agent.cli.rows import print_csv, print_json
+from agent.cli.times import local
 from agent.config import Config, load_config
 from agent.journal import JournalError, reading, stored_value
 from agent.pile.money import Price
@@ -94,4 +95,4 @@ def _periods(tariff: Tariff) -> Iterator[tuple[int, int, Price]]:
 
 
 def _time(at_s: int, zone: timezone) -> str:
-    return datetime.fromtimestamp(at_s, zone).isoformat()
+    return local(at_s * 1000, zone).isoformat()

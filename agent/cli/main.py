@@ -1,12 +1,14 @@
 """``pile-agent``: the command line. Each subcommand stands in a module of its own, imported when it is asked for."""
 
 import argparse
+import contextlib
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from agent.cli.bundle_options import add_bundle
 from agent.cli.exits import CONFIG, FAILED, INTERRUPTED
@@ -52,20 +54,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+class Parser(argparse.ArgumentParser):
+    """Its own way to the terminal's width: argparse takes shutil's, which loads every compressor there is, 0.6 MiB for
+    good, already when an option is added."""
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        return self.formatter_class(prog=self.prog, width=_columns() - 2)  # type: ignore[call-arg]
+
+
+def _columns() -> int:
+    with contextlib.suppress(ValueError):
+        return int(os.environ.get("COLUMNS", ""))
+    with contextlib.suppress(OSError):  # not a terminal
+        return os.get_terminal_size().columns
+    return 80
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="pile-agent", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"pile-agent {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands)
+    _command(commands, "run", _run, "run the agent until SIGTERM")
     _add_check(commands)
     _add_send(commands)
     _add_status(commands)
     _add_records(commands)
     _add_bill(commands)
     _add_kept(commands)
-    _add_updates(commands)
     _add_lines(commands)
     _add_selftest(commands)
     add_bundle(commands)
@@ -82,88 +99,79 @@ def _send_epilog() -> str:
 Commands = argparse._SubParsersAction  # argparse gives this type no public name
 
 
-def _add_run(commands: "Commands[argparse.ArgumentParser]") -> None:
-    run = commands.add_parser("run", help="run the agent until SIGTERM", description="Run the agent until SIGTERM.")
-    _add_config(run)
-    run.set_defaults(work=_run)
+def _command(
+    commands: "Commands[argparse.ArgumentParser]",
+    name: str,
+    work: Callable[[argparse.Namespace], int],
+    text: str,
+    description: str = "",
+    **more: Any,
+) -> argparse.ArgumentParser:
+    """A subcommand that takes a configuration; ``text`` is the help's, and the description unless that says more."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=description or f"{text[0].upper()}{text[1:]}.", **more
+    )
+    command.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="configuration file (%(default)s)"
+    )
+    command.set_defaults(work=work)
+    return command
 
 
 def _add_check(commands: "Commands[argparse.ArgumentParser]") -> None:
-    check = commands.add_parser(
-        "check",
-        help="check a configuration and its device profiles",
-        description="Check a configuration and its device profiles; every fault is named at once. Nothing is opened.",
-    )
-    _add_config(check)
-    check.set_defaults(work=_check)
+    description = "Check a configuration and its device profiles; every fault is named at once. Nothing is opened."
+    _command(commands, "check", _check, "check a configuration and its device profiles", description)
 
 
 def _add_send(commands: "Commands[argparse.ArgumentParser]") -> None:
-    send = commands.add_parser(
-        "send",
-        help="publish a command as the platform would, and wait for its replies",
-        description="Publish a command as the platform would, and print its replies up to the final one.",
+    send = _command(
+        commands, "send", _send, "publish a command as the platform would, and wait for its replies",
+        "Publish a command as the platform would, and print its replies up to the final one.",
         epilog=_send_epilog() if "send" in sys.argv[1:2] else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_config(send)
+    )  # fmt: skip
     send.add_argument("--timeout", type=float, default=90.0, metavar="S", help="give up after S seconds (%(default)s)")
     send.add_argument("--timestamp", type=int, metavar="MS", help="the command's timestamp (now)")
     send.add_argument("number", type=int, metavar="NUMBER", help="the command, 100 to 114")
     send.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="its fields; JSON for numbers and rows")
-    send.set_defaults(work=_send)
 
 
 def _add_status(commands: "Commands[argparse.ArgumentParser]") -> None:
     for name, text in (("status", "show the running agent once"), ("watch", "show the running agent, each second")):
-        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        _add_config(command)
+        command = _command(commands, name, _status, text)
         command.add_argument("--json", action="store_true", help="JSON, a line each time")
-        command.set_defaults(work=_status, request=name)
+        command.set_defaults(request=name)
 
 
 def _add_records(commands: "Commands[argparse.ArgumentParser]") -> None:
-    records = commands.add_parser(
-        "records",
-        help="show what the journal keeps: charges, measurements, events, alarms",
-        description="Show the newest records of the journal, oldest first. The agent may run or not.",
-    )
-    _add_config(records)
+    text = "show what the journal keeps: charges, measurements, events, alarms"
+    description = "Show the newest records of the journal, oldest first. The agent may run or not."
+    records = _command(commands, "records", _records, text, description)
     records.add_argument("--type", choices=("charging", "process", "event", "alarm"), help="only of that type")
     records.add_argument("--order", metavar="N", help="only of that order")
     records.add_argument("--gun", type=int, metavar="N", help="only of that gun; 0 is the whole pile")
     records.add_argument("--since", type=_time, metavar="TIME", help="only from that time on (ISO 8601, local)")
     records.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many, 0 all (%(default)s)")
     _add_form(records, "CSV; with --type all its fields")
-    records.set_defaults(work=_records)
 
 
 def _add_bill(commands: "Commands[argparse.ArgumentParser]") -> None:
-    bill = commands.add_parser(
-        "bill",
-        help="show an order's bill with its arithmetic, and whether it adds up",
-        description="Recompute an order's bill from the journal. Exit code 1 if it does not add up, or is not there.",
-    )
-    _add_config(bill)
+    text = "show an order's bill with its arithmetic, and whether it adds up"
+    description = "Recompute an order's bill from the journal. Exit code 1 if it does not add up, or is not there."
+    bill = _command(commands, "bill", _bill, text, description)
     bill.add_argument("order", metavar="ORDER", help="the order's number")
     bill.add_argument("--json", action="store_true", help="JSON")
-    bill.set_defaults(work=_bill)
 
 
 def _add_kept(commands: "Commands[argparse.ArgumentParser]") -> None:
-    for name, text in (("tariff", "show each gun's tariff"), ("reservations", "show the reservations")):
-        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}. The agent may run or not.")
-        _add_config(command)
+    for name, work, text in (
+        ("tariff", _kept, "show each gun's tariff"),
+        ("reservations", _kept, "show the reservations"),
+        ("updates", _updates, "show the upgrades that are over, and the one under way"),
+    ):
+        command = _command(commands, name, work, text, f"{text.capitalize()}. The agent may run or not.")
         _add_form(command, "CSV")
-        command.set_defaults(work=_kept, what=name)
-
-
-def _add_updates(commands: "Commands[argparse.ArgumentParser]") -> None:
-    text = "show the upgrades that are over, and the one under way"
-    command = commands.add_parser("updates", help=text, description=f"{text.capitalize()}. The agent may run or not.")
-    _add_config(command)
-    _add_form(command, "CSV")
-    command.set_defaults(work=_updates)
+        command.set_defaults(what=name)
 
 
 def _time(text: str) -> datetime:
@@ -205,12 +213,6 @@ def _add_selftest(commands: "Commands[argparse.ArgumentParser]") -> None:
     selftest.add_argument("--config", type=Path, metavar="FILE", help="a configuration that it must be able to use")
     selftest.add_argument("--release", metavar="VERSION", help="the version that it must be")
     selftest.set_defaults(work=_selftest)
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="configuration file (%(default)s)"
-    )
 
 
 def _add_form(parser: argparse.ArgumentParser, csv_help: str) -> None:

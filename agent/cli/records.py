@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.cli.exits import FAILED, OK
 from agent.cli.rows import print_csv, print_json
+from agent.cli.times import local
 from agent.config import load_config
 from agent.journal import JournalError, Records, StoredRecord, Wanted, reading
 from agent.protocol.codec import Codec
@@ -41,7 +42,7 @@ class Row:
 
     def __init__(self, stored: StoredRecord, codec: Codec, zone: timezone) -> None:
         self.stored = stored
-        self.time = datetime.fromtimestamp(stored.at_ms / 1000, zone).isoformat(timespec="seconds")
+        self.time = local(stored.at_ms, zone).isoformat(timespec="seconds")
         self.type = RecordType(stored.type).name.lower()
         self._codec = codec
 

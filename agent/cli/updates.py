@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from agent.cli.exits import FAILED, OK
 from agent.cli.rows import print_csv, print_json
+from agent.cli.times import local
 from agent.config import Config, load_config
 from agent.journal import JournalError, reading, stored_value
 from agent.pile.firmware import PastUpgrade, Upgrade
@@ -56,4 +57,4 @@ def _words(row: dict[str, Any]) -> str:
 
 
 def _time(at_ms: int, zone: timezone) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, zone).isoformat()
+    return local(at_ms, zone).isoformat(timespec="seconds")

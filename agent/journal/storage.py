@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -229,7 +229,9 @@ def _carry_over(path: Path, damage: str, aside: Path, connection: sqlite3.Connec
 
 
 def _stamp(now_ms: int) -> str:
-    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    # Not fromtimestamp(): that ends in 2038 on a 32-bit board, and the platform may say any time.
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=now_ms)
+    return at.strftime("%Y%m%dT%H%M%SZ")
 
 
 def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:

@@ -39,6 +39,7 @@ class LinkConfig:
     delivery_timeout_s: float = 20.0  # the oldest publish unacknowledged for longer: the connection is given up
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
+    boot_spread_s: float = 10.0  # after a boot of the board the first dial waits any time up to this
     stable_s: float = 30.0  # a connection that lived this long was a good one: back-off and complaints start anew
     refused_pause_s: float = 30.0  # after the broker refused a publish, before the next try
     session_expiry_s: int = 7 * 86400  # MQTT 5; in 3.1.1 the broker decides

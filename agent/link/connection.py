@@ -3,6 +3,7 @@
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -19,7 +20,7 @@ class ConnectionEvents(Protocol):
 
     def login_answered(self, code: ReasonCode, properties: Properties | None) -> None: ...
     def subscription_answered(self, codes: list[ReasonCode], properties: Properties | None) -> None: ...
-    def message_came(self, payload: bytes) -> bool: ...  # True: acknowledge it, now
+    def message_came(self, payload: bytes) -> bool | None: ...  # True: acknowledge it, now; None: not yet
     def publish_answered(self, packet_id: int, code: ReasonCode, properties: Properties | None) -> None: ...
     def connection_lost(self, by_broker: bool, code: ReasonCode, properties: Properties | None) -> None: ...
     def connection_broken(self, error: Exception) -> None: ...  # paho could not make sense of what came
@@ -28,8 +29,8 @@ class ConnectionEvents(Protocol):
 class Connection:
     """Registered with the poller until ``close`` or until it is lost; used once, never opened again.
 
-    The acknowledgement of a message is queued inside paho's callback, right after the owner took the message, and
-    written when the callback returns: they leave in the order of the messages, and never on another connection.
+    The acknowledgement of a message is queued right after the owner took the message: they leave in the order of the
+    messages, and never on another connection.
     """
 
     def __init__(self, dialled: Dialled, poll: Poller, events: ConnectionEvents) -> None:
@@ -42,6 +43,7 @@ class Connection:
         self._interest = select.EPOLLIN
         self._inside_event = False
         self._is_open = True
+        self._untaken: deque[MQTTMessage] = deque()
         self._set_callbacks(dialled.client)
         poll.register(self._fd, self._interest, self._on_ready)
 
@@ -59,6 +61,10 @@ class Connection:
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         self._show_interest()
         return info.mid
+
+    def take_messages(self) -> None:
+        """Tell anew of the messages that the owner did not take yet, in their order."""
+        self._guarded(self._take_messages)
 
     def tend(self) -> None:
         """Ping when due. Losing the connection is told as an event."""
@@ -98,18 +104,17 @@ class Connection:
     def _on_ready(self, _events: int) -> None:
         """Read and write what the socket allows. Also right when it is not ready: then nothing happens."""
         self._guarded(self._read_and_write)
-        if not self._is_open:
-            return
-        # The kernel delays the ACK of what we read unless told not to, every time; a broker with Nagle waits for it.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        if self._has_decrypted():
+        if self._is_open and self._has_decrypted():
             self._poll.post(self._read_decrypted)
 
     def _read_and_write(self) -> None:
         """Together: an acknowledgement that is queued by the reading and written at once changes no interest."""
         self._client.loop_read()
         if self._is_open and self._client.want_write():
-            self._client.loop_write()
+            self._client.loop_write()  # TCP's own ACK goes with it
+        elif self._is_open:
+            # The kernel delays it, unless told not to, every time; a broker with Nagle's algorithm waits for it.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _has_decrypted(self) -> bool:
         """Whether TLS holds bytes that are read from the socket already, so that epoll knows nothing of them."""
@@ -156,9 +161,19 @@ class Connection:
         if self._is_open:
             self._events.subscription_answered(codes, properties)
 
-    def _on_message(self, client: Client, _userdata: Any, message: MQTTMessage) -> None:
-        if self._is_open and self._events.message_came(bytes(message.payload)):
-            client.ack(message.mid, message.qos)
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        self._untaken.append(message)
+        self._take_messages()
+
+    def _take_messages(self) -> None:
+        while self._is_open and self._untaken:
+            message = self._untaken[0]
+            is_taken = self._events.message_came(bytes(message.payload))
+            if is_taken is None:
+                return
+            self._untaken.popleft()
+            if is_taken:
+                self._client.ack(message.mid, message.qos)
 
     def _on_publish(
         self, _client: Client, _userdata: Any, packet_id: int, code: ReasonCode, properties: Properties | None

@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent import reach
 from agent.link import reasons
 from agent.link.config import LinkConfig, TlsConfig
 from agent.poller import Poller
@@ -145,33 +146,12 @@ def _set_no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
 
 
 def _read_last_words(errors: LastError, _client: Client, _userdata: Any, sock: Any) -> None:
-    """Fetch the alert of a broker that refused our certificate.
+    """paho may have had another error since, which tells less."""
+    errors.text = reach.last_words(cast(socket.socket, sock)) or errors.text
 
-    In TLS 1.3 it refuses after our side of the handshake is over: sending CONNECT fails first, without telling why.
-    """
+
+def _tls_context(config: LinkConfig, files: TlsConfig) -> "ssl.SSLContext":
     try:
-        cast(socket.socket, sock).recv(1)
-    except OSError as error:
-        if reasons.tls_alert(str(error)):
-            errors.text = str(error)
-
-
-def _tls_context(config: LinkConfig, tls: TlsConfig) -> "ssl.SSLContext":
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
-    try:
-        if tls.ca_file is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(tls.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise DialError(reasons.tls_files(config, f"CA file {tls.ca_file}", error)) from error
-    if tls.cert_file is not None:
-        try:
-            # An encrypted key would make OpenSSL ask a terminal that is not there for its password.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
-        except (OSError, ValueError) as error:
-            what = f"client certificate {tls.cert_file} with key {tls.key_file or tls.cert_file}"
-            raise DialError(reasons.tls_files(config, what, error)) from error
-    return context
+        return reach.client_context(files.ca_file, files.cert_file, files.key_file)
+    except reach.TlsFilesError as error:
+        raise DialError(reasons.tls_files(config, error)) from error

@@ -8,7 +8,7 @@ the last ``window`` of them may be repeated after a loss, and none is skipped.
 
 Commands. ``on_message`` stores the command and returns True, then it is acknowledged, each before the next is read.
 When it returns False or raises, nothing is acknowledged and the connection is given up, so that the broker redelivers
-from that very command.
+from that very command. When it returns None, that command and all behind it wait for ``take_messages``.
 """
 
 import logging
@@ -78,7 +78,7 @@ class Link:
     def __init__(
         self,
         config: LinkConfig,
-        on_message: Callable[[bytes], bool],
+        on_message: Callable[[bytes], bool | None],
         on_delivered: Callable[[int], None],
         on_state: Callable[[LinkState], None],
         poll: Poller,
@@ -129,9 +129,10 @@ class Link:
         """How many rows ``publish`` would take now."""
         return self._window.room if self._may_publish() else 0
 
-    def start(self) -> None:
-        """Dial at once, and again for ever until ``stop``. A link is started once."""
-        self._dial()
+    def start(self, delay_s: float = 0.0) -> None:
+        """Dial after ``delay_s``, and again for ever until ``stop``. A link is started once."""
+        self._phase, self._due_at = Phase.WAITING, self._now() + delay_s
+        self.tick(self._now())
 
     def publish(self, row_id: int, topic: str, payload: bytes) -> bool:
         """Put an outbox row in flight; False when it can't be now: not connected, window full, or paused by a refusal.
@@ -144,6 +145,11 @@ class Link:
     def report(self, topic: str, payload: bytes) -> bool:
         """Send what is worthless later (a heartbeat), at QoS 1; False when ``publish`` would say so: it is dropped."""
         return self.room > 0 and self._send(None, topic, payload)
+
+    def take_messages(self) -> None:
+        """Offer ``on_message`` anew what it did not take yet."""
+        if self._connection is not None:
+            self._connection.take_messages()
 
     def tick(self, now: float) -> None:
         """Do what is due: dial, give up on a silent broker, ping. Call it at ``next_deadline`` or earlier."""
@@ -242,15 +248,17 @@ class Link:
         elif self._phase is Phase.SUBSCRIBING:
             self._become_ready()
 
-    def message_came(self, payload: bytes) -> bool:
+    def message_came(self, payload: bytes) -> bool | None:
         if self._phase is Phase.STOPPED:
             return False
-        self._counters.received += 1
         try:
             is_stored = self._on_message(payload)
         except Exception:
             logger.exception("a command could not be handled")
             is_stored = False
+        if is_stored is None:
+            return None
+        self._counters.received += 1
         if not is_stored:
             self._counters.not_stored += 1
             self._lose(reasons.not_stored(self._config))

@@ -1,38 +1,7 @@
 """Every way a broker can turn the pile away, in one sentence each that names the broker and never the password."""
 
-import errno
-import re
-import socket
-
+from agent import reach
 from agent.link.config import LinkConfig
-
-# OpenSSL's X509_V_ERR_* numbers, as ssl.SSLCertVerificationError.verify_code gives them.
-_CERTIFICATE_FAULTS = {
-    9: "its certificate is not valid yet, or the clock of this pile is wrong",
-    10: "its certificate has expired, or the clock of this pile is wrong",
-    18: "its certificate is signed by itself and not in our CA file",
-    19: "its certificate comes from an authority that is not in our CA file",
-    20: "its certificate comes from an authority that is not in our CA file",
-    21: "its certificate comes from an authority that is not in our CA file",
-    23: "its certificate has been revoked",
-    62: "its certificate is for another host name",
-    64: "its certificate is for another IP address",
-}
-
-# OpenSSL's names of what the other side said, or of what broke.
-_TLS_FAULTS = {
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a client certificate and got none",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refused the TLS handshake: usually it requires a client certificate",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not know the authority of our client certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that our client certificate has expired",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that our client certificate is revoked",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it refused our client certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refused our client certificate",
-    "TLSV1_ALERT_ACCESS_DENIED": "it refused our client certificate",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "it refused our TLS version",
-    "WRONG_VERSION_NUMBER": "this port does not speak TLS",
-    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection during the TLS handshake: does this port speak TLS?",
-}
 
 _LOGIN_FAULTS = {
     "Bad user name or password": "bad user name or password",
@@ -41,61 +10,13 @@ _LOGIN_FAULTS = {
     "Server unavailable": "it is up but not available",
 }
 
-_SOCKET_FAULTS = {
-    errno.ECONNREFUSED: "connection refused, no broker listens there",
-    errno.ENETUNREACH: "the network is unreachable",
-    errno.EHOSTUNREACH: "the host is unreachable",
-    errno.ECONNRESET: "the connection was reset",
-    errno.EPIPE: "the connection was closed",
-}
-
 
 def dial_failed(config: LinkConfig, error: Exception) -> str:
-    return f"{config.broker}: {_dial_fault(config, error)}"
+    return f"{config.broker}: {reach.dial_fault(error, config.connect_timeout_s, config.tls is not None)}"
 
 
-def _dial_fault(config: LinkConfig, error: Exception) -> str:
-    if config.tls is not None:
-        fault = _tls_fault(error)
-        if fault:
-            return fault
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return _name_fault(error)
-    if isinstance(error, TimeoutError):
-        return f"no answer in {config.connect_timeout_s:g} s"
-    if isinstance(error, OSError) and error.errno in _SOCKET_FAULTS:
-        return _SOCKET_FAULTS[error.errno]
-    return str(error) or type(error).__name__
-
-
-def _name_fault(error: Exception) -> str:
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return "the name cannot be looked up now, no name server answers"
-    return "name not found"
-
-
-def _tls_fault(error: Exception) -> str:
-    verify_code = getattr(error, "verify_code", None)  # only ssl.SSLCertVerificationError has one
-    if verify_code is not None:
-        return _CERTIFICATE_FAULTS.get(
-            verify_code, f"its certificate is refused: {getattr(error, 'verify_message', error)}"
-        )
-    if isinstance(error, ConnectionResetError):
-        return _TLS_FAULTS["UNEXPECTED_EOF_WHILE_READING"]
-    return tls_alert(str(error))
-
-
-def tls_alert(text: str) -> str:
-    """The meaning of OpenSSL's ``[SSL: NAME] …``; "" when ``text`` is no TLS error."""
-    match = re.search(r"\[SSL(?:: ([A-Z0-9_]+))?\]", text)
-    if match is None:
-        return ""
-    return _TLS_FAULTS.get(match[1], f"TLS failed, {text}")
-
-
-def tls_files(config: LinkConfig, path: str, error: Exception) -> str:
-    what = error.strerror if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.EACCES) else ""
-    return f"{config.broker}: cannot use {path}: {what or 'not a PEM file of the right kind'}"
+def tls_files(config: LinkConfig, error: reach.TlsFilesError) -> str:
+    return f"{config.broker}: {error}"
 
 
 def login_refused(config: LinkConfig, code: str, said: str) -> str:
@@ -113,7 +34,7 @@ def no_login_answer(config: LinkConfig) -> str:
 
 def dropped_at_login(config: LinkConfig, error_text: str) -> str:
     """Lost between CONNECT and CONNACK. A TLS 1.3 broker tells only now that it wanted a client certificate."""
-    fault = tls_alert(error_text)
+    fault = reach.alert(error_text)
     if fault:
         return f"{config.broker}: {fault}"
     questions = (
@@ -190,7 +111,7 @@ def short_lived(config: LinkConfig) -> str:
 
 
 def closed(config: LinkConfig, error_text: str) -> str:
-    fault = tls_alert(error_text) or _errno_text(error_text)
+    fault = reach.alert(error_text) or reach.errno_text(error_text)
     return f"{config.broker} closed the connection" if not fault else f"{config.broker}: {fault}"
 
 
@@ -213,12 +134,6 @@ def not_stored(config: LinkConfig) -> str:
 
 def delivery_not_stored(config: LinkConfig, error: Exception) -> str:
     return f"{config.broker}: connection closed by us, because a delivery could not be recorded ({error})"
-
-
-def _errno_text(text: str) -> str:
-    """The meaning of an OSError that is known by its text only: paho logs it and throws it away."""
-    match = re.search(r"\[Errno (\d+)\] (.*)", text)
-    return _SOCKET_FAULTS.get(int(match[1]), match[2]) if match else ""
 
 
 def _lower(code: str) -> str:

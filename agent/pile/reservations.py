@@ -108,7 +108,8 @@ def keep_up(turn: Turn) -> None:
         _expire(turn)
     if turn.now.trusted:
         for gun in list(turn.state.guns.values()):
-            _mark(turn, gun)
+            if turn.state.reservations or gun.reserved_for is not None:
+                _mark(turn, gun)
 
 
 def _use_up(turn: Turn) -> None:

@@ -301,11 +301,10 @@ def _scale(row: Table, owner: str, name: str, unit: str) -> tuple[int, int]:
         row.fault(f"is no register the agent understands, expected one of {known}")
         return 1, 1
     try:
-        exact = factor(unit, meaning.unit)
+        return factor(unit, meaning.unit)
     except ValueError as error:
         row.fault(f"unit = {unit!r} {error} such as {meaning.unit!r}")
         return 1, 1
-    return exact.numerator, exact.denominator
 
 
 def _check_register(row: Table, register: Register, window: Window) -> None:

@@ -8,8 +8,10 @@ one transaction at most, whatever else is being done.
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -53,11 +55,14 @@ def told(steps: Steps[T], tell: Callable[[T], None]) -> Iterator[float]:
 
 
 class Scheduler:
-    """The thread and its tasks. ``submit`` and ``stop`` may be called from any thread."""
+    """The thread and its tasks. ``submit``, ``cancel`` and ``stop`` may be called from any thread.
+
+    What is submitted goes through a queue into the thread's own list: no lock is held while it is searched.
+    """
 
     def __init__(self, name: str, on_failure: Callable[[BaseException], None]) -> None:
+        self._submitted: SimpleQueue[Task] = SimpleQueue()
         self._tasks: list[Task] = []
-        self._changed = threading.Condition()
         self._stopping = False
         self._on_failure = on_failure
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -67,24 +72,18 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, task: Task) -> None:
-        with self._changed:
-            task.ready_at = task.ready_at or time.monotonic()
-            self._tasks.append(task)
-            self._changed.notify()
+        task.ready_at = task.ready_at or time.monotonic()
+        self._submitted.put(task)
 
     def cancel(self, task: Task) -> None:
         """Take a task out; one whose step is running ends after that step."""
-        with self._changed:
-            if task in self._tasks:
-                self._tasks.remove(task)
-            task.steps = iter(())
-            task.is_over = True
+        task.steps = iter(())
+        task.is_over = True
 
     def stop(self, timeout_s: float) -> None:
         """End after the step that is running."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._stopping = True
+        self.submit(Task(Urgency.STOP, iter(())))  # wakes it
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -97,15 +96,17 @@ class Scheduler:
 
     def _take(self) -> Task | None:
         """The most urgent task that is ready, waited for; ``None`` when it is time to stop."""
-        with self._changed:
-            while not self._stopping:
-                now = self.alive_at = time.monotonic()
-                ready = [task for task in self._tasks if task.ready_at <= now]
-                if ready:
-                    task = min(ready, key=lambda task: task.rank(now))
-                    self._tasks.remove(task)
-                    return task
-                self._changed.wait(self._time_to_next(now))
+        while not self._stopping:
+            while not self._submitted.empty():
+                self._tasks.append(self._submitted.get())
+            now = self.alive_at = time.monotonic()
+            ready = [task for task in self._tasks if task.ready_at <= now]
+            if ready:
+                task = min(ready, key=lambda task: task.rank(now))
+                self._tasks.remove(task)
+                return task
+            with suppress(Empty):
+                self._tasks.append(self._submitted.get(timeout=self._time_to_next(now)))
         return None
 
     def _time_to_next(self, now: float) -> float:
@@ -113,9 +114,8 @@ class Scheduler:
 
     def _step(self, task: Task) -> None:
         ready_at = next(task.steps, None)
-        with self._changed:
-            if ready_at is None:
-                task.is_over = True
-            else:
-                task.ready_at = ready_at or time.monotonic()
-                self._tasks.append(task)
+        if ready_at is None:
+            task.is_over = True
+        else:
+            task.ready_at = ready_at or time.monotonic()
+            self._tasks.append(task)
