@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.process import memory_mib
-from sim.fleet_site import FleetSite, cpu_of
+from sim.fleet_site import FleetSite
 from sim.fleet_trial import Outcome, Trial, Uplink, percentile
 
 AGENTS = 3
@@ -32,47 +32,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--piles", default="500,1000,2000,5000", help="sizes of the fleet (%(default)s)")
     parser.add_argument("--rate", type=float, default=200, help="of the steady phase, a second (%(default)s)")
+    parser.add_argument("--spread", type=float, default=0, help="of the first dials, in seconds (%(default)s)")
+    parser.add_argument("--cluster", action="store_true", help="three nodes, quorum queues; without mode shared")
+    parser.add_argument("--login-only", action="store_true", help="nothing but the first login of all")
     parser.add_argument("--tls", action="store_true", help="the light piles log in by certificate, over TLS")
     options = parser.parse_args()
     for count in map(int, options.piles.split(",")):
-        print(f"\n== {count} piles{', TLS' if options.tls else ''} and {AGENTS} agents", flush=True)
-        with tempfile.TemporaryDirectory() as folder, FleetSite(Path(folder), count, AGENTS, options.tls) as site:
-            _register(site)
-            site.start_routers()
-            site.start_agents()
-            trial = Trial(site)
-            _log_in(site, trial)
-            rows = [_row(outcome) for outcome in _phases(site, trial, options.rate)]
+        kind = f"{', TLS' if options.tls else ''}{', three nodes' if options.cluster else ''}"
+        print(f"\n== {count} piles{kind} and {AGENTS} agents", flush=True)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            FleetSite(Path(folder), count, AGENTS, options.tls, options.cluster) as site,
+        ):
+            _measure(site, options)
+
+
+def _measure(site: FleetSite, options: argparse.Namespace) -> None:
+    _register(site)
+    site.start_routers()
+    site.start_agents()
+    trial = Trial(site)
+    _log_in(site, trial, options.spread)
+    if not options.login_only:
+        rows = [_row(outcome) for outcome in _phases(site, trial, options)]
         print("\n".join([HEAD, *rows]), flush=True)
 
 
 def _register(site: FleetSite) -> None:
-    empty_mib, began_at = _rss_mib(site.broker.pid), time.monotonic()
+    empty_mib, began_at = _broker_mib(site), time.monotonic()
     site.register()
     took_s, piles = time.monotonic() - began_at, len(site.piles)
-    kib = (_rss_mib(site.broker.pid) - empty_mib) / piles * 1024
+    kib = (_broker_mib(site) - empty_mib) / piles * 1024
     print(f"registered {piles} in {took_s:.1f} s, {took_s / piles * 1000:.1f} ms each; broker {kib:.0f} KiB each")
     site.certify()
 
 
-def _log_in(site: FleetSite, trial: Trial) -> None:
-    broker, piles, log = site.broker.pid, len(site.light), site.fleet.log
-    before_mib, before_s = _rss_mib(broker), cpu_of(broker)
-    waits_s = trial.log_in()
-    used_ms = (cpu_of(broker) - before_s) / piles * 1000
-    kib = (_rss_mib(broker) - before_mib) / piles * 1024
+def _log_in(site: FleetSite, trial: Trial, spread_s: float) -> None:
+    piles, log = len(site.light), site.fleet.log
+    before_mib, before_s = _broker_mib(site), site.cpu_s()["broker"]
+    waits_s = trial.log_in(spread_s)
+    used_ms = (site.cpu_s()["broker"] - before_s) / piles * 1000
+    kib = (_broker_mib(site) - before_mib) / piles * 1024
     fleet_mib, router_mib = _rss_mib(os.getpid()), _rss_mib(site.routers[0].pid)
     print(
-        f"all log in at once: half are ready after {percentile(waits_s, 50):.1f} s, all after {max(waits_s):.1f} s; "
-        f"broker {used_ms:.1f} ms CPU each; {log.dials} dials, {log.timeouts} timeouts, {log.refusals} refused\n"
+        f"all log in, first dials within {spread_s:g} s: half are ready after {percentile(waits_s, 50):.1f} s, "
+        f"all after {max(waits_s):.1f} s; broker {used_ms:.1f} ms CPU each; "
+        f"{log.dials} dials, {log.timeouts} timeouts, {log.refusals} refused\n"
         f"memory of a connected pile: broker {kib:.0f} KiB, fleet {fleet_mib / piles * 1024:.0f} KiB; "
-        f"broker {_rss_mib(broker):.0f} MiB, fleet {fleet_mib:.0f} MiB, router {router_mib:.0f} MiB",
+        f"broker {_broker_mib(site):.0f} MiB, fleet {fleet_mib:.0f} MiB, router {router_mib:.0f} MiB",
         flush=True,
     )
 
 
-def _phases(site: FleetSite, trial: Trial, rate: float) -> Iterator[Outcome]:
-    yield trial.prices(f"price change, {rate:g} a second", per_s=rate)
+def _phases(site: FleetSite, trial: Trial, options: argparse.Namespace) -> Iterator[Outcome]:
+    yield trial.prices(f"price change, {options.rate:g} a second", per_s=options.rate)
     yield trial.prices("price change, all at once")
     yield trial.starts("start storm")
     _say_uplink(trial.heartbeats(rounds=4))
@@ -86,7 +99,8 @@ def _phases(site: FleetSite, trial: Trial, rate: float) -> Iterator[Outcome]:
         flush=True,
     )
     yield outcome
-    yield trial.shared("mode shared, all at once", SHARED_COMMANDS)
+    if not options.cluster:
+        yield trial.shared("mode shared, all at once", SHARED_COMMANDS)
 
 
 def _say_uplink(up: Uplink) -> None:
@@ -104,6 +118,10 @@ def _row(one: Outcome) -> str:
     )
     print(f"{HEAD}\n{row}", flush=True)  # the whole table takes minutes
     return row
+
+
+def _broker_mib(site: FleetSite) -> float:
+    return sum(_rss_mib(node.pid) for node in site.nodes)
 
 
 def _rss_mib(pid: int) -> float:

@@ -1,29 +1,46 @@
 """One AMQP connection, from the dial to its end: own queue declared and bound, consumed, published to with confirms."""
 
 import logging
-import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import pika
 import pika.exceptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
-from router.config import InputConfig
-from router.tls import tls_context
+from agent.reach import alert, client_context, dial_fault
+from router.config import InputConfig, Tls
 
 # pika tells each failure several times over, with a traceback; ours is one sentence.
 logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
 
 CONNECT_TIMEOUT_S = 10
+_decode = BasicProperties.decode
+
+
+def _decode_what_can_be(properties: BasicProperties, encoded: bytes, offset: int = 0) -> BasicProperties:
+    """Where pika raises, what it has read so far.
+
+    A header it can't read, such as a time after the year 9999, would else end the connection, and the next one too, as
+    the message comes again: nobody would get any command any more.
+    """
+    try:
+        return _decode(properties, encoded, offset)
+    except Exception:
+        return properties
+
+
+BasicProperties.decode = _decode_what_can_be
 
 
 class SessionEvents(Protocol):
     """What a session tells its owner. After ``session_lost`` it tells nothing more."""
 
     def session_ready(self) -> None: ...
+    def session_blocked(self, reason: str) -> None: ...  # the broker takes nothing for now; "": it does again
     def message_came(self, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None: ...
     def publish_returned(self, sequence: int) -> None: ...  # no queue takes it; its confirm follows
     def publish_answered(self, sequence: int, multiple: bool, is_taken: bool) -> None: ...
@@ -78,15 +95,21 @@ class Session:
         ``on_closed``: all that was acknowledged is written, and the broker has said goodbye.
         """
         self._events = None
-        self._on_closed = on_closed
-        if self._connection.is_closed:
-            on_closed()
-        elif not self._connection.is_closing:
-            self._connection.close()
+        if self._connection.is_open or self._connection.is_closing:
+            self._on_closed = on_closed
+            if self._connection.is_open:
+                self._connection.close()
+        else:
+            on_closed()  # if it is opening it will close when it is open: pika can't bear to be stopped before
 
     # --- one after the other, until messages come ---
 
     def _opened(self, connection: Any) -> None:
+        if self._events is None:
+            connection.close()
+            return
+        connection.add_on_connection_blocked_callback(self._blocked)
+        connection.add_on_connection_unblocked_callback(lambda *_: self._tell(lambda to: to.session_blocked("")))
         connection.channel(on_open_callback=self._channel_opened)
 
     def _channel_opened(self, channel: Channel) -> None:
@@ -123,6 +146,11 @@ class Session:
         sequence = (properties.headers or {})[SEQUENCE_HEADER]
         self._tell(lambda to: to.publish_returned(sequence))
 
+    def _blocked(self, _: Any, frame: Any) -> None:
+        host, port = self._address
+        reason = f"{host}:{port}: takes no messages for now: {frame.method.reason}"
+        self._tell(lambda to: to.session_blocked(reason))
+
     def _answered(self, frame: Any) -> None:
         answer = frame.method
         is_taken = isinstance(answer, Basic.Ack)
@@ -151,16 +179,18 @@ def reason(config: InputConfig, error: BaseException) -> str:
     if isinstance(error, (pika.exceptions.ConnectionClosed, pika.exceptions.ChannelClosed)):
         return str(error.reply_text)
     if isinstance(error, pika.exceptions.ProbableAuthenticationError):
-        return f"refused the login of {config.username or 'our certificate'}"
+        why = "a wrong password, or no such user" if config.username else "its common name is no user of the broker"
+        return f"refused the login of {config.username or 'our certificate'}: {why}"
     if isinstance(error, pika.exceptions.ProbableAccessDeniedError):
         return f"vhost {config.vhost} does not exist, or is not for {config.username or 'our certificate'}"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused, no broker listens there"
+    if isinstance(error, pika.exceptions.IncompatibleProtocolError):  # in TLS 1.3 a certificate is refused only now
+        hint = "is it AMQP 0-9-1?" if config.tls is not None else "is it AMQP 0-9-1? does this port want TLS?"
+        return alert(str(error)) or f"closed the connection before the login: {hint}"
     if isinstance(error, pika.exceptions.StreamLostError):
         return "the connection was lost"
-    if isinstance(error, socket.gaierror):
-        return "name not found"
-    return str(error) or type(error).__name__
+    if isinstance(error, AMQPConnectorStackTimeout):
+        error = TimeoutError()
+    return dial_fault(error, CONNECT_TIMEOUT_S, config.tls is not None)
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -173,20 +203,22 @@ def _innermost(error: BaseException) -> BaseException:
 def parameters(config: InputConfig, address: tuple[str, int]) -> pika.ConnectionParameters:
     """How to reach one of the hosts. Raises ``TlsFilesError``."""
     host, port = address
-    ssl_options = pika.SSLOptions(tls_context(config.tls), host) if config.tls is not None else None
-    has_name = bool(config.username)
+    ssl_options = _ssl_options(config.tls, host) if config.tls is not None else None
     return pika.ConnectionParameters(
         host=host,
         port=port,
         virtual_host=config.vhost,
         credentials=pika.PlainCredentials(config.username, config.password)
-        if has_name or ssl_options is None
+        if config.username
         else pika.credentials.ExternalCredentials(),
         ssl_options=ssl_options,
         heartbeat=config.heartbeat_s,
-        blocked_connection_timeout=300,
         connection_attempts=1,
         socket_timeout=CONNECT_TIMEOUT_S,
         stack_timeout=CONNECT_TIMEOUT_S,
         client_properties={"connection_name": "pile-router"},
     )
+
+
+def _ssl_options(tls: Tls, host: str) -> pika.SSLOptions:
+    return pika.SSLOptions(client_context(tls.ca_file, tls.cert_file, tls.key_file), host)

@@ -115,7 +115,8 @@ TABLES: dict[str, dict[str, _Key]] = {
     "output": {
         "kind": _Key(str, "amqp", choices=("amqp", "mqtt")),
         "exchange": _Key(str, "cdz_command_topic_exchange", needed=True),
-        "retry_s": _Key(int, 60, low=1, high=3600),
+        # RabbitMQ closes the channel of who has not acknowledged a message in 30 minutes (consumer_timeout).
+        "retry_s": _Key(int, 60, low=1, high=1200),
     },
     "output.mqtt": {
         "host": _Key(str, "127.0.0.1", needed=True),
@@ -187,11 +188,14 @@ class _Reader:
     def _input(self) -> InputConfig:
         values = self._values["input"]
         self._check_queues(values)
+        password = self._password("input")
+        if not (values["username"] or password or self._values["input.tls"]["cert_file"]):
+            self._fault("input.username", "''", "a user, or a certificate in input.tls.cert_file")
         return InputConfig(
             hosts=tuple(self._address("input.hosts", host) for host in values["hosts"]),
             vhost=values["vhost"],
             username=values["username"],
-            password=self._password("input"),
+            password=password,
             exchange=values["exchange"],
             routing_key=values["routing_key"],
             queue=values["queue"],

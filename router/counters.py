@@ -1,11 +1,14 @@
 """What a router counts, and how it says so: Prometheus text over HTTP on a loopback address."""
 
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from router.routing import Unroutable
+
+_REQUEST_S = 5.0  # who connects and says nothing holds a thread no longer
 
 
 @dataclass
@@ -19,6 +22,7 @@ class Counters:
     connections: int = 0
     losses: int = 0
     is_connected: bool = False
+    is_blocked: bool = False  # by the broker: it takes no messages
     in_flight: int = 0
     parked: dict[Unroutable, int] = field(default_factory=lambda: dict.fromkeys(Unroutable, 0))
 
@@ -31,6 +35,7 @@ _METRICS: tuple[tuple[str, str, str, Callable[[Counters], int]], ...] = (
     ("connections_total", "counter", "connections that became ready", lambda c: c.connections),
     ("losses_total", "counter", "connections lost", lambda c: c.losses),
     ("connected", "gauge", "1 while connected and consuming, or standing by", lambda c: int(c.is_connected)),
+    ("blocked", "gauge", "1 while the broker takes no messages (memory, disk)", lambda c: int(c.is_blocked)),
     ("in_flight", "gauge", "messages taken and not acknowledged", lambda c: c.in_flight),
 )
 
@@ -48,6 +53,17 @@ def _head(name: str, kind: str, doc: str) -> list[str]:
     return [f"# HELP pile_router_{name} {doc}", f"# TYPE pile_router_{name} {kind}"]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # who asked has gone away
+
+
 class MetricsServer:
     """Answers ``GET /metrics`` in threads of its own."""
 
@@ -55,6 +71,8 @@ class MetricsServer:
         """Raises OSError when the address can't be used."""
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _REQUEST_S
+
             def do_GET(self) -> None:
                 body = prometheus_text(counters).encode() if self.path == "/metrics" else b"see /metrics\n"
                 self.send_response(200 if self.path == "/metrics" else 404)
@@ -66,8 +84,7 @@ class MetricsServer:
             def log_message(self, format: str, *args: object) -> None:
                 pass  # a scrape each few seconds is no news
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 

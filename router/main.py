@@ -5,16 +5,21 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from agent import logs
 from agent.notify import notify
 from router.config import Config, ConfigError, load_config
 from router.piles import definitions
 from router.routing import is_pile
+
+if TYPE_CHECKING:
+    from pika.adapters.select_connection import IOLoop
 
 OK, FAILED, BAD_CONFIG = 0, 1, 78  # 78: EX_CONFIG of sysexits.h, as pile-agent has it
 
@@ -109,19 +114,38 @@ def _serve(config: Config) -> None:
     metrics = MetricsServer(*config.metrics, counters)
     router = Router(config, loop, counters, Random())
 
-    def stop(*_: object) -> None:
+    def stop() -> None:
         notify("STOPPING=1")
-        loop.add_callback_threadsafe(lambda: router.stop(loop.stop, GOODBYE_S))
+        router.stop(loop.stop, GOODBYE_S)
 
     def live() -> None:
         notify("WATCHDOG=1")
         loop.call_later(ALIVE_S, live)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    _on_signal(loop, stop)
     router.start()
     live()
     notify("READY=1")
     log.info("router %d started, counters at 127.0.0.1:%d", os.getpid(), metrics.port)
     loop.start()
     metrics.close()
+
+
+def _on_signal(loop: "IOLoop", stop: Callable[[], None]) -> None:
+    """Call ``stop`` in the loop at the first SIGTERM or SIGINT.
+
+    Not from a signal handler: it may interrupt pika while that holds the very lock that waking the loop takes.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def hear(*_: object) -> None:
+        loop.remove_handler(heard.fileno())
+        signal.set_wakeup_fd(-1)  # one is enough
+        told.close()
+        stop()
+
+    loop.add_handler(heard.fileno(), hear, loop.READ)

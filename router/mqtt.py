@@ -7,17 +7,18 @@ from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import MQTT_LOG_ERR, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.reach import alert, client_context, dial_fault, errno_text, last_words
 from router.config import MqttOutputConfig
-from router.tls import tls_context
 from router.window import Job
 
 _NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1: no session, not even one that is offline, wants the message
 _CONNECT_TIMEOUT_S = 10
+_KEEPALIVE_S = 10  # a broker that hangs is given up within two of them, and the queue left to another instance
 
 
 class Outcome(Enum):
@@ -47,6 +48,7 @@ class MqttOutput:
         self._receive_maximum = 0  # what the broker allows in flight: more would end the connection
         self._waiting: deque[tuple[Job, str]] = deque()
         self._in_flight: dict[int, Job] = {}  # by packet id
+        self._error = ""  # the latest, in paho's words
         self._client = self._new_client()
         threading.Thread(target=self._run, name="mqtt-output", daemon=True).start()
 
@@ -97,16 +99,18 @@ class MqttOutput:
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
+        client.on_socket_close = self._on_socket_close
+        client.on_log = self._on_log
         return client
 
     def _run(self) -> None:
         try:
-            if self._config.tls is not None:
-                self._client.tls_set_context(tls_context(self._config.tls))
-            self._client.connect(self._config.host, self._config.port, clean_start=True)
+            if (files := self._config.tls) is not None:
+                self._client.tls_set_context(client_context(files.ca_file, files.cert_file, files.key_file))
+            self._client.connect(self._config.host, self._config.port, _KEEPALIVE_S, clean_start=True)
             self._client.loop_forever()
         except Exception as error:  # whatever ends this thread is a loss, and must be told
-            self._lose(str(error) or type(error).__name__)
+            self._lose(dial_fault(error, _CONNECT_TIMEOUT_S, self._config.tls is not None))
 
     def _on_connect(self, _: Client, __: Any, ___: Any, code: ReasonCode, properties: Properties | None) -> None:
         if code.is_failure:
@@ -122,7 +126,18 @@ class MqttOutput:
         self._post(partial(self._answered, packet_id, outcome))
 
     def _on_disconnect(self, _: Client, __: Any, ___: Any, code: ReasonCode, ____: Any) -> None:
-        self._lose(f"closed the connection: {code.getName()}")
+        if code.is_failure and self._error:
+            self._lose(alert(self._error) or errno_text(self._error) or self._error)
+        else:
+            self._lose(f"closed the connection: {code.getName()}")
+
+    def _on_log(self, _: Client, __: Any, level: int, text: str) -> None:
+        if level == MQTT_LOG_ERR:  # nothing else tells why a socket failed
+            self._error = text
+
+    def _on_socket_close(self, _: Client, __: Any, sock: Any) -> None:
+        if self._config.tls is not None:
+            self._error = last_words(sock) or self._error
 
     def _lose(self, why: str) -> None:
         self._post(partial(self._lost, why))

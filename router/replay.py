@@ -4,9 +4,9 @@ import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
+from agent.reach import TlsFilesError
 from router.amqp import parameters, reason
 from router.config import InputConfig
-from router.tls import TlsFilesError
 
 
 class ReplayError(Exception):

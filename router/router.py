@@ -17,12 +17,12 @@ from random import Random
 from pika.adapters.select_connection import IOLoop
 from pika.spec import Basic, BasicProperties
 
+from agent.reach import TlsFilesError
 from router.amqp import SEQUENCE_HEADER, Session
 from router.config import AmqpOutputConfig, Config
 from router.counters import Counters
 from router.mqtt import MqttOutput, Outcome
 from router.routing import Unroutable, pile_in, pile_key, pile_topic
-from router.tls import TlsFilesError
 from router.window import Job, Window
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,14 @@ class Router:
         self._counters.is_connected = True
         log.info("consuming %s, or standing by for the instance that does", self._config.input.queue)
 
+    def session_blocked(self, reason: str) -> None:
+        """What is on its way waits, and what was taken is not acknowledged: nothing is lost by it."""
+        self._counters.is_blocked = bool(reason)
+        if reason:
+            log.warning("%s", reason)
+        else:
+            log.info("the broker takes messages again")
+
     def session_lost(self, reason: str) -> None:
         self._lose(reason)
 
@@ -108,7 +116,7 @@ class Router:
         self._loop.call_later(self._rng.uniform(0, longest), self._dial)
 
     def _disconnect(self, on_closed: Callable[[], None] = lambda: None) -> None:
-        self._counters.is_connected = False
+        self._counters.is_connected = self._counters.is_blocked = False
         session, self._session = self._session, None
         mqtt, self._mqtt = self._mqtt, None
         self._forget()

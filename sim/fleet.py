@@ -43,10 +43,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Login:
-    """How the piles get in. ``password``: of them all; ``tls``: the context with the certificate of a pile."""
+    """How the piles get in. ``ports``: of one node each, of which a dial takes any; ``password``: of all piles;
+    ``tls``: the context with the certificate of a pile."""
 
     host: str
-    port: int
+    ports: Sequence[int]
     password: str = ""
     tls: Callable[[str], ssl.SSLContext] | None = None
 
@@ -67,8 +68,8 @@ class LightPile:
     """One pile and its connection. ``tick`` and ``on_event`` are called by the fleet's loop."""
 
     __slots__ = (
-        "_answers", "_backoff", "_fleet", "_latest", "_out", "_packet_id", "_ready_since", "_received", "_topic_end",
-        "due_at", "number", "phase", "socket",
+        "_answers", "_backoff", "_fleet", "_latest", "_out", "_packet_id", "_ready_since", "_received", "_rng",
+        "_topic_end", "due_at", "number", "phase", "socket",
     )  # fmt: skip
 
     def __init__(self, number: str, fleet: "Fleet", rng: Random) -> None:
@@ -77,6 +78,7 @@ class LightPile:
         self.due_at = 0.0  # when ``tick`` has something to do
         self.socket: socket.socket | None = None
         self._fleet = fleet
+        self._rng = rng
         self._backoff = Backoff(*_BACKOFF_S, rng)
         self._received = bytearray()
         self._out = bytearray()
@@ -152,7 +154,7 @@ class LightPile:
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect_ex((login.host, login.port))
+        self.socket.connect_ex((login.host, self._rng.choice(login.ports)))
         self._fleet.watch(self.socket, self)
 
     def _dialled(self, plain: socket.socket) -> None:
@@ -278,8 +280,8 @@ class Fleet:
     def __init__(self, login: Login, numbers: Sequence[str], seed: int = 1) -> None:
         self.login = login
         self.log = Log()
-        rng = Random(seed)
-        self.piles = [LightPile(number, self, rng) for number in numbers]
+        self._rng = Random(seed)
+        self.piles = [LightPile(number, self, self._rng) for number in numbers]
         self._by_fd: dict[int, LightPile] = {}
         self._poll = select.epoll()
         self._looked_at = 0.0
@@ -287,6 +289,12 @@ class Fleet:
     @property
     def ready(self) -> int:
         return sum(pile.phase is Phase.READY for pile in self.piles)
+
+    def boot(self, spread_s: float) -> None:
+        """The boards have got their power back in this instant: each first dial at any time up to ``spread_s``."""
+        now = time.monotonic()
+        for pile in self.piles:
+            pile.due_at = now + self._rng.uniform(0.0, spread_s)
 
     def turn(self, timeout_s: float) -> None:
         """Do what is due, wait for the next events, handle them."""

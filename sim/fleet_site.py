@@ -8,10 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -20,14 +18,15 @@ from typing import Any, Self
 import pika
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
-from router.piles import EXCHANGE, definitions
+from router.piles import EXCHANGE
 from router.routing import COMMAND_KEY
 from sim.authority import FleetAuthority
-from sim.broker import free_port
+from sim.broker import ServerTls, free_port
 from sim.fleet import Fleet, Login
+from sim.rabbit_cluster import RabbitCluster
+from sim.rabbit_users import PASSWORD, master, pile_users, router_user
 from sim.rabbitmq import RabbitMq
 
-PASSWORD = "right"  # of every user here
 REPLIES = "fleet_replies"
 _IMPORT_AT_ONCE = 1000  # piles: rabbitmqctl gets 60 s
 _READY_S = 30.0
@@ -38,29 +37,32 @@ class FleetSite:
     """Between ``__enter__`` and ``__exit__``; all it starts it stops. Nobody is registered or dials by itself.
 
     ``with_tls``: the light piles log in by a certificate each; else by password on the listener without TLS.
+    ``on_cluster``: three nodes with quorum queues, and the piles spread over them; ``broker`` is the first of them.
     """
 
-    def __init__(self, folder: Path, piles: int, agents: int = 0, with_tls: bool = False) -> None:
+    def __init__(
+        self, folder: Path, piles: int, agents: int = 0, with_tls: bool = False, on_cluster: bool = False
+    ) -> None:
         self.folder = folder
         self.light = [f"{n:010}" for n in range(1, piles + 1)]
         self.agents = [Agent(folder / f"agent{n}", f"{9_000_000_000 + n}") for n in range(agents)]
         self.authority = FleetAuthority(folder / "ca")
-        self.broker = RabbitMq(folder / "broker", self.authority.broker_tls())
-        self.routers = (Router(folder, self.broker), Router(folder, self.broker))
-        if with_tls:
-            login = Login(self.broker.host, self.broker.tls_port, tls=self.authority.context_of)
-        else:
-            login = Login(self.broker.host, self.broker.port, PASSWORD)
-        self.fleet = Fleet(login, self.light)
+        self._running = _brokers(folder / "broker", self.authority.broker_tls(), on_cluster)
+        self.nodes = self._running.nodes if isinstance(self._running, RabbitCluster) else [self._running]
+        self.broker = self.nodes[0]
+        self.routers = (Router(folder, self.nodes), Router(folder, self.nodes))
+        self.fleet = Fleet(self._login(with_tls), self.light)
         self._with_tls = with_tls
+        self.on_cluster = on_cluster
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         _raise_descriptor_limit(len(self.light))
         self._stack.callback(self.fleet.stop)
         try:
-            self._stack.enter_context(self.broker)
-            self.broker.define(_servers())
+            self._stack.enter_context(self._running)
+            for definitions in (master("platform"), router_user(), _replies()):
+                self.broker.define(definitions)
         except BaseException:
             self._stack.close()
             raise
@@ -71,6 +73,11 @@ class FleetSite:
     ) -> None:
         self._stack.close()
 
+    def _login(self, with_tls: bool) -> Login:
+        if with_tls:
+            return Login(self.broker.host, [node.tls_port for node in self.nodes], tls=self.authority.context_of)
+        return Login(self.broker.host, [node.port for node in self.nodes], PASSWORD)
+
     @property
     def piles(self) -> list[str]:
         """The numbers of all, real agents last."""
@@ -80,8 +87,7 @@ class FleetSite:
         """As ``pile-router piles`` does it, with a password besides."""
         piles = self.piles
         for first in range(0, len(piles), _IMPORT_AT_ONCE):
-            made = definitions(piles[first : first + _IMPORT_AT_ONCE], shared)
-            self.broker.define({**made, "users": [{**user, "password_hash": _HASH} for user in made["users"]]})
+            self.broker.define(pile_users(piles[first : first + _IMPORT_AT_ONCE], shared, self.on_cluster))
 
     def certify(self) -> None:
         for pile in self.light if self._with_tls else ():
@@ -114,15 +120,15 @@ class FleetSite:
             yield channel
 
     def cpu_s(self) -> dict[str, float]:
-        """Seconds of CPU used so far; the broker's since it was started last."""
+        """Seconds of CPU used so far; a node's since it was started last."""
         return {
-            "broker": cpu_of(self.broker.pid),
+            "broker": sum(cpu_of(node.pid) for node in self.nodes),
             "router": sum(router.cpu_s for router in self.routers),
             "fleet": time.process_time(),
         }
 
-    def publisher(self, lines: Sequence[bytes], per_s: float) -> "Publisher":
-        return Publisher(self.broker.amqp_port, lines, per_s)
+    def publisher(self, lines: Sequence[bytes], per_s: float, confirmed: bool) -> "Publisher":
+        return Publisher(self.broker.amqp_port, lines, per_s, confirmed)
 
     def read_replies(self, tell: Callable[[bytes], None], is_enough: Callable[[], bool], timeout_s: float) -> bool:
         """Hand on each reply that comes, while the fleet goes on; whether it became enough in time."""
@@ -180,18 +186,19 @@ guns = [1, 2]
 class Router:
     """``pile-router run`` in its own process."""
 
-    def __init__(self, folder: Path, broker: RabbitMq) -> None:
+    def __init__(self, folder: Path, nodes: Sequence[RabbitMq]) -> None:
         self._port = free_port()
         self._config = folder / f"router-{self._port}.toml"
         self._log = folder / f"router-{self._port}.log"
-        self._amqp_port = broker.amqp_port
+        self._hosts = [f"{node.host}:{node.amqp_port}" for node in nodes]
+        self._queue_type = "quorum" if len(nodes) > 1 else "classic"
         self._process: subprocess.Popen[bytes] | None = None
         self._spent_s = 0.0  # of CPU, by those that were killed
 
     def start(self) -> None:
         self._config.write_text(
-            f'[input]\nhosts = ["127.0.0.1:{self._amqp_port}"]\nusername = "router"\npassword = "{PASSWORD}"\n'
-            f'reconnect_max_s = 1\n[metrics]\nlisten = "127.0.0.1:{self._port}"\n'
+            f'[input]\nhosts = {self._hosts}\nusername = "router"\npassword = "{PASSWORD}"\n'
+            f'queue_type = "{self._queue_type}"\nreconnect_max_s = 1\n[metrics]\nlisten = "127.0.0.1:{self._port}"\n'
         )
         command = [sys.executable, "-m", "router", "run", "--config", str(self._config)]
         with open(self._log, "ab") as log:
@@ -237,12 +244,15 @@ class Router:
 
 
 class Publisher:
-    """The platform as a process: it publishes lines, so many a second or as fast as it can."""
+    """The platform as a process: it publishes lines, so many a second or as fast as it can.
 
-    def __init__(self, amqp_port: int, lines: Sequence[bytes], per_s: float) -> None:
+    ``confirmed``: each when the broker has confirmed the one before.
+    """
+
+    def __init__(self, amqp_port: int, lines: Sequence[bytes], per_s: float, confirmed: bool) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._pipe, other = spawn.Pipe()
-        self._process = spawn.Process(target=_publish, args=(amqp_port, lines, per_s, other), daemon=True)
+        self._process = spawn.Process(target=_publish, args=(amqp_port, lines, per_s, confirmed, other), daemon=True)
         self._process.start()
 
     def is_done(self) -> bool:
@@ -257,17 +267,23 @@ class Publisher:
 
 def _raise_descriptor_limit(piles: int) -> None:
     """For us, and for the broker that inherits it: a socket of each pile, and a file of its queue now and then."""
-    needed = 2 * piles + 1000
+    needed = 3 * piles // 2 + 1000
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > most:
         raise OSError(f"{piles} piles need {needed} file descriptors, the hard limit (ulimit -Hn) is {most}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _publish(amqp_port: int, lines: Sequence[bytes], per_s: float, pipe: Connection) -> None:
+def _brokers(folder: Path, tls: ServerTls, on_cluster: bool) -> RabbitCluster | RabbitMq:
+    return RabbitCluster(folder, tls) if on_cluster else RabbitMq(folder, tls)
+
+
+def _publish(amqp_port: int, lines: Sequence[bytes], per_s: float, confirmed: bool, pipe: Connection) -> None:
     times: list[int] = []
     kept = pika.BasicProperties(delivery_mode=2)
     with BlockingConnection(_platform(amqp_port)) as connection, connection.channel() as channel:
+        if confirmed:
+            channel.confirm_delivery()
         began_at = time.monotonic()
         for number, line in enumerate(lines):
             if per_s:
@@ -281,23 +297,8 @@ def _platform(amqp_port: int) -> pika.ConnectionParameters:
     return pika.ConnectionParameters("127.0.0.1", amqp_port, credentials=pika.PlainCredentials("platform", PASSWORD))
 
 
-def _servers() -> dict[str, Any]:
-    """The platform, its queue of replies, and the router with the rights that docs/operations/brokers.md gives it."""
-    platform = {"user": "platform", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
-    router = {
-        "user": "router",
-        "vhost": "/",
-        "configure": "^pile_router",
-        "write": rf"^(pile_router.*|{EXCHANGE}|amq\.default)$",
-        "read": "^(pile_router.*|cdz_.*)$",
-    }
-    keys = {
-        "user": "router",
-        "vhost": "/",
-        "exchange": EXCHANGE,
-        "write": r"^klc\.command\.qik\.[A-Za-z0-9_-]+$",
-        "read": r"^klc\.command\.qik$",
-    }
+def _replies() -> dict[str, Any]:
+    """The queue in which the platform finds what piles say."""
     queue = {"name": REPLIES, "vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}
     binding = {
         "source": EXCHANGE,
@@ -307,22 +308,7 @@ def _servers() -> dict[str, Any]:
         "routing_key": "klc.reply.qik.*",
         "arguments": {},
     }
-    return {
-        "users": [{"name": name, "password_hash": _HASH, "tags": []} for name in ("platform", "router")],
-        "permissions": [platform, router],
-        "topic_permissions": [keys],
-        "queues": [queue],
-        "bindings": [binding],
-    }
-
-
-def _password_hash(password: str) -> str:
-    """RabbitMQ's own: four bytes of salt, and the SHA-256 of salt and password."""
-    salt = os.urandom(4)
-    return b64encode(salt + sha256(salt + password.encode()).digest()).decode()
-
-
-_HASH = _password_hash(PASSWORD)
+    return {"queues": [queue], "bindings": [binding]}
 
 
 def cpu_of(pid: int) -> float:

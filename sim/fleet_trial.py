@@ -75,9 +75,11 @@ class Trial:
         self._had: set[int] = set()  # timestamps of commands that their pile has had
         self._light = frozenset(site.light)
 
-    def log_in(self) -> list[float]:
-        """All light piles in the same instant, as after a power cut; after how many seconds each was ready."""
+    def log_in(self, spread_s: float = 0.0) -> list[float]:
+        """All light piles have their power back in the same instant, and dial within ``spread_s`` of it; after how many
+        seconds each was ready."""
         fleet, began_at = self._site.fleet, time.monotonic()
+        fleet.boot(spread_s)
         if not fleet.run_until(lambda: fleet.ready == len(self._light), 2 * GIVE_UP_S):
             raise TimeoutError(f"{fleet.ready} of {len(self._light)} piles logged in")
         return [at - began_at for at in fleet.log.ready_at]
@@ -125,13 +127,17 @@ class Trial:
         return outcome
 
     def broker_killed(self, name: str) -> tuple[Return, Outcome]:
-        """Killed and started at once, and a price change for every pile as soon as it listens."""
+        """Killed and started at once, and a price change for every pile as soon as it listens; of a cluster one node.
+
+        What is published to a quorum queue without asking for confirms is lost while its nodes have not agreed on a new
+        leader: so there the platform asks.
+        """
         fleet, died_at = self._site.fleet, time.monotonic()
         fleet.log.ready_at.clear()
         fleet.log.dials = fleet.log.timeouts = 0
         self._kill_and_start()
         up_s = time.monotonic() - died_at
-        outcome = self._run(name, self._commands(PRICE))
+        outcome = self._run(name, self._commands(PRICE), confirmed=self._site.on_cluster)
         fleet.run_until(lambda: fleet.ready == len(self._light), GIVE_UP_S)
         return Return(up_s, [at - died_at for at in fleet.log.ready_at]), outcome
 
@@ -171,13 +177,14 @@ class Trial:
         commands: Sequence[Command],
         per_s: float = 0,
         copies: int = 1,
+        confirmed: bool = False,
         meanwhile: Callable[[int], None] = lambda receipts: None,
     ) -> Outcome:
         """Publish, wait until all has come and is answered, and judge."""
         fleet, receipts = self._site.fleet, self._site.fleet.log.receipts
         receipts.clear()
         before_s = self._site.cpu_s()
-        publisher = self._site.publisher([command.line for command in commands], per_s)
+        publisher = self._site.publisher([command.line for command in commands], per_s, confirmed)
         expected = len(commands) * copies if copies > 1 else sum(one.pile in self._light for one in commands)
 
         def is_all_here() -> bool:

@@ -106,13 +106,17 @@ class RabbitMq(Broker):
         self.start()
 
     def ctl(self, *arguments: str, stdin: str = "") -> str:
-        """What ``rabbitmqctl`` prints; some 2 s. Raises CalledProcessError."""
-        command = [str(self._scripts() / "rabbitmqctl"), "--quiet", *arguments]
+        """What ``rabbitmqctl`` prints; some 2 s. Raises BrokerError."""
+        return self.tool("rabbitmqctl", *arguments, stdin=stdin)
+
+    def tool(self, program: str, *arguments: str, stdin: str = "") -> str:
+        """The same of another of its programs."""
+        command = [str(self._scripts() / program), "--quiet", *arguments]
         done = subprocess.run(
             command, env=self.environment, input=stdin, capture_output=True, text=True, timeout=_TOOL_S, check=False
         )
         if done.returncode:
-            raise BrokerError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+            raise BrokerError(f"{program} {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def define(self, definitions: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from broker_helpers import wait_until
 from pika.adapters.blocking_connection import BlockingChannel
-from rabbit_helpers import PASSWORD, password_hash
 
 from sim.broker import free_port
+from sim.rabbit_users import PASSWORD
 
 ROOT = Path(__file__).parents[1]
 EXCHANGE, KEY = "cdz_command_topic_exchange", "klc.command.qik"
@@ -30,31 +30,6 @@ def number_of(line: bytes) -> int:
 
 def pile_of(line: bytes) -> str:
     return line.split(b",")[4].decode()
-
-
-def router_user() -> dict[str, Any]:
-    """The user "router", with the rights that docs/operations/brokers.md gives it."""
-    return {
-        "users": [{"name": "router", "password_hash": password_hash(PASSWORD), "tags": []}],
-        "permissions": [
-            {
-                "user": "router",
-                "vhost": "/",
-                "configure": "^pile_router",
-                "write": r"^(pile_router.*|cdz_command_topic_exchange|amq\.default)$",
-                "read": "^(pile_router.*|cdz_.*)$",
-            }
-        ],
-        "topic_permissions": [
-            {
-                "user": "router",
-                "vhost": "/",
-                "exchange": EXCHANGE,
-                "write": r"^klc\.command\.qik\.[A-Za-z0-9_-]+$",
-                "read": r"^klc\.command\.qik$",
-            }
-        ],
-    }
 
 
 class RouterProcess:

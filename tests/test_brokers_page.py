@@ -86,7 +86,7 @@ def _ticks(text: str) -> str:
 
 def test_every_sentence_of_the_pile_on_the_page_is_one_it_says() -> None:
     table = PAGE.read_text().partition("## What the pile says")[2]
-    source = (ROOT / "agent/link/reasons.py").read_text()
+    source = (ROOT / "agent/link/reasons.py").read_text() + (ROOT / "agent/reach.py").read_text()
     words = " ".join(re.sub(r'"\s*\n\s*f?"', "", source).split())
     for row in re.findall(r"^\| ([^|]+) \| [^|]+ \|$", table, re.MULTILINE)[1:]:
         for piece in filter(None, (part.strip(" :()") for part in row.replace("client id …", "…").split("…"))):

@@ -1,14 +1,17 @@
 """Logging in at a real RabbitMQ: certificates, passwords and rights, and what the pile says of each refusal."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from broker_helpers import COMMAND, STATUS, Pile, Platform, config, wait_until
-from rabbit_helpers import PASSWORD, PILE, Rabbit, users
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.exceptions import ChannelClosedByBroker
+from rabbit_helpers import PILE, Rabbit
 
 from agent.link.config import TlsConfig
 from router.piles import queue_of
+from sim.rabbit_users import PASSWORD, pile_users
 
 OWN_COMMAND = f"{COMMAND}/{PILE}"
 ROUTED = "32010002"  # its rights are those of mode "routed"
@@ -22,7 +25,7 @@ def rabbit(rabbitmq: Rabbit) -> Rabbit:
 
 @pytest.fixture(scope="module", autouse=True)
 def routed_pile(rabbitmq: Rabbit) -> None:
-    rabbitmq.broker.define(users([ROUTED]))
+    rabbitmq.broker.define(pile_users([ROUTED]))
 
 
 @pytest.fixture
@@ -164,6 +167,32 @@ def test_two_piles_with_one_client_id(rabbit: Rabbit) -> None:
             return "another client uses our client id 32010001" in pile.link.state.reason
 
         pile.run_until(fight)
+
+
+def test_a_pile_that_speaks_amqp_can_do_no_more_than_by_mqtt(rabbit: Rabbit) -> None:
+    """Its certificate, or its password, opens that listener too."""
+    exchange, own = "cdz_command_topic_exchange", queue_of(ROUTED)
+    parameters = rabbit.parameters(ROUTED)
+    attempts: list[Callable[[BlockingChannel], object]] = [
+        lambda channel: channel.queue_bind(own, exchange, "#"),
+        lambda channel: channel.queue_bind(own, exchange, "klc.command.qik"),
+        lambda channel: channel.queue_bind(own, exchange, f"klc.command.qik.{PILE}"),
+        lambda channel: channel.exchange_bind(exchange, exchange, "#"),
+        lambda channel: channel.queue_declare(queue_of("32010009"), durable=True),
+        lambda channel: channel.queue_declare("", exclusive=True),
+        lambda channel: channel.basic_get("cdz_unroutable"),
+        lambda channel: channel.basic_publish(exchange, "klc.command.qik", b"as the platform"),
+        lambda channel: channel.basic_publish(exchange, f"klc.reply.qik.{PILE}", b"as another"),
+        lambda channel: channel.basic_publish("", "cdz_unroutable", b"into a queue"),
+        lambda channel: channel.queue_delete("cdz_unroutable"),
+        lambda channel: channel.exchange_delete(exchange),
+    ]
+    with BlockingConnection(parameters) as connection:
+        for attempt in attempts:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            with pytest.raises(ChannelClosedByBroker, match="ACCESS_REFUSED"):
+                attempt(channel)
 
 
 def test_what_is_retained_comes_to_an_exact_topic_only(rabbit: Rabbit) -> None:

@@ -8,10 +8,11 @@ import pytest
 from broker_helpers import REPLY, Pile, config
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
-from rabbit_helpers import PASSWORD, PILE, Rabbit, depth, users
+from rabbit_helpers import PILE, Rabbit, depth
 from router_helpers import EXCHANGE, KEY, bound_queue, drain
 
 from router.piles import definitions, queue_of
+from sim.rabbit_users import PASSWORD, pile_users
 
 UNROUTABLE, DEAD = "cdz_unroutable", "cdz_dead_letters"
 
@@ -60,15 +61,15 @@ def test_a_command_that_is_too_old_or_too_many_becomes_a_dead_letter_with_its_st
 
 def test_registering_a_pile_that_is_online_changes_nothing_for_it(platform: BlockingChannel, rabbitmq: Rabbit) -> None:
     """Its queue is declared with the very arguments that rabbitmq_mqtt declares it with, before and after."""
-    rabbitmq.broker.define(users([PILE]))
+    rabbitmq.broker.define(pile_users([PILE]))
     settings = config(rabbitmq.broker.port, username=PILE, password=PASSWORD, mode="routed")
     with Pile(settings) as pile:
         pile.run_until_ready()
-        rabbitmq.broker.define(users([PILE]))
+        rabbitmq.broker.define(pile_users([PILE]))
         platform.basic_publish(EXCHANGE, f"{KEY}.{PILE}", b"command")
         pile.run_until(lambda: pile.received == [b"command"])
         assert pile.link.state.counters.losses == 0
-    rabbitmq.broker.define(users([PILE], shared=True))  # as the other tests have it
+    rabbitmq.broker.define(pile_users([PILE], shared=True))  # as the other tests have it
 
 
 def test_what_a_pile_was_told_is_taken_outlives_kill_9(rabbitmq: Rabbit) -> None:

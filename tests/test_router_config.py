@@ -25,8 +25,8 @@ def faults(folder: Path, text: str) -> list[str]:
     return [fault.removeprefix(f"{path}: ") for fault in caught.value.faults]
 
 
-def test_an_empty_file_is_a_router_beside_its_broker(tmp_path: Path) -> None:
-    config = load_config(written(tmp_path, ""))
+def test_a_user_is_enough_for_a_router_beside_its_broker(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, '[input]\nusername = "router"'))
     assert config.input.hosts == (("127.0.0.1", 5672),)
     assert (config.input.exchange, config.input.routing_key) == ("cdz_command_topic_exchange", "klc.command.qik")
     assert (config.input.queue, config.input.parked_queue) == ("pile_router", "pile_router_parked")
@@ -45,6 +45,7 @@ def test_an_mqtt_output_with_certificates_and_a_password_file(tmp_path: Path) ->
 hosts = ["broker1:5671", "[::1]:5671"]
 [input.tls]
 ca_file = "{tmp_path}/ca.crt"
+cert_file = "{tmp_path}/ca.crt"
 [output]
 kind = "mqtt"
 [output.mqtt]
@@ -55,7 +56,7 @@ password_file = "{tmp_path}/password"
         )
     )
     assert config.input.hosts == (("broker1", 5671), ("::1", 5671))
-    assert config.input.tls == Tls(f"{tmp_path}/ca.crt", "", "")
+    assert config.input.tls == Tls(f"{tmp_path}/ca.crt", f"{tmp_path}/ca.crt", "")
     assert isinstance(config.output, MqttOutputConfig)
     assert (config.output.host, config.output.password, config.output.tls) == ("mosquitto", "s3same", None)
     assert "s3same" not in repr(config)
@@ -93,9 +94,9 @@ log_level = "loud"
         "input.queue = 'qik_pricechange', expected a queue of the router's own: that one has its consumer",
         "input.routing_key = 'klc.command.qik.#', expected a key that does not match what the router itself "
         "publishes, klc.command.qik.<pile>",
+        "input.username = '', expected the user whose password is given",
         "input.hosts = 'broker', expected host:port",
         "input.hosts = 'broker:0', expected host:port",
-        "input.username = '', expected the user whose password is given",
         "input.tls.ca_file = '/no/ca.crt', expected a file that exists",
         "output.mqtt: only with output.kind = 'mqtt'",
         "metrics.listen = '0.0.0.0:9108', expected a loopback address, as 127.0.0.1:9108",
@@ -105,29 +106,31 @@ log_level = "loud"
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("[input]\nhosts = []", "input.hosts = [], expected a list of texts"),
-        ("[input]\nhosts = 'a:1'", "input.hosts = 'a:1', expected a list of texts"),
-        ("[input]\npassword = 5", "input.password = ***, expected text"),
-        ("[input]\nqueue = ''", "input.queue = '', expected text that is not empty"),
+        ("[input]\nusername='a'\nhosts = []", "input.hosts = [], expected a list of texts"),
+        ("[input]\nusername='a'\nhosts = 'a:1'", "input.hosts = 'a:1', expected a list of texts"),
+        ("[input]\nusername='a'\npassword = 5", "input.password = ***, expected text"),
+        ("[input]\nusername='a'\nqueue = ''", "input.queue = '', expected text that is not empty"),
         (
-            "[input]\nparked_queue = 'pile_router'",
+            "[input]\nusername='a'\nparked_queue = 'pile_router'",
             "input.parked_queue = 'pile_router', expected another queue than input.queue",
         ),
         (
-            "[input]\nparked_queue = 'qik_pricechange'",
+            "[input]\nusername='a'\nparked_queue = 'qik_pricechange'",
             "input.parked_queue = 'qik_pricechange', expected a queue of the router's own: that one has its consumer",
         ),
-        ("[output]\nkind = 'kafka'", "output.kind = 'kafka', expected one of amqp, mqtt"),
+        ("[input]\nusername='a'\n[output]\nkind = 'kafka'", "output.kind = 'kafka', expected one of amqp, mqtt"),
         (
-            "[output]\nkind = 'mqtt'\n[output.mqtt]\ntopic_prefix = '#'",
+            "[input]\nusername='a'\n[output]\nkind = 'mqtt'\n[output.mqtt]\ntopic_prefix = '#'",
             "output.mqtt.topic_prefix = '#', expected text without +, # or control character",
         ),
         (
             "[input]\nusername='a'\npassword_file = '/no/file'",
             "input.password_file = '/no/file', expected a file with a password: No such file or directory",
         ),
-        ("[tls]\nca_file = 'x'", "tls: unknown"),
-        ("input = 5", "input: unknown"),
+        ("[input]\nusername='a'\n[tls]\nca_file = 'x'", "tls: unknown"),
+        ("[input]\nusername='a'\n[metrics]\nlisten = 5", "metrics.listen = 5, expected text"),
+        ("", "input.username = '', expected a user, or a certificate in input.tls.cert_file"),
+        ("[input]\nusername='a'\n[output]\nretry_s = 1201", "output.retry_s = 1201, expected an integer 1..1200"),
     ],
 )
 def test_one_fault(tmp_path: Path, text: str, fault: str) -> None:
@@ -135,7 +138,7 @@ def test_one_fault(tmp_path: Path, text: str, fault: str) -> None:
 
 
 def test_another_output_exchange_may_have_the_same_keys(tmp_path: Path) -> None:
-    text = "[input]\nrouting_key = '#'\n[output]\nexchange = 'piles'"
+    text = "[input]\nusername = 'a'\nrouting_key = '#'\n[output]\nexchange = 'piles'"
     assert load_config(written(tmp_path, text)).input.routing_key == "#"
 
 
@@ -146,7 +149,7 @@ def test_a_file_that_is_not_there_or_no_toml(tmp_path: Path) -> None:
 
 
 def test_the_program_says_so_and_ends_with_78(tmp_path: Path) -> None:
-    path = written(tmp_path, "[input]\nprefetch = 0\nqueue = ''")
+    path = written(tmp_path, "[input]\nusername = 'a'\nprefetch = 0\nqueue = ''")
     for command in ("run", "check"):
         done = subprocess.run(
             [sys.executable, "-m", "router", command, "--config", str(path)], cwd=ROOT, capture_output=True, text=True
@@ -157,7 +160,7 @@ def test_the_program_says_so_and_ends_with_78(tmp_path: Path) -> None:
 
 def test_a_port_of_counters_that_is_taken_ends_it_with_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        path = written(tmp_path, f'[metrics]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"')
+        path = written(tmp_path, f'[input]\nusername = "a"\n[metrics]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"')
         done = subprocess.run(
             [sys.executable, "-m", "router", "run", "--config", str(path)],
             cwd=ROOT,

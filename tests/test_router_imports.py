@@ -1,11 +1,11 @@
-"""The router is a program of its own: of the agent it takes what says "alive" and what writes the log, and no more."""
+"""The router is a program of its own: of the agent it takes what says "alive", writes the log and reaches a broker."""
 
 import subprocess
 import sys
 
 from test_imports import ROOT, imports, is_ours, modules
 
-FOREIGN = {"agent.logs", "agent.notify", "cext.message"}
+FOREIGN = {"agent.logs", "agent.notify", "agent.reach", "cext.message"}
 
 
 def test_the_router_imports_nothing_else_of_this_repository() -> None:

@@ -8,10 +8,11 @@ from broker_helpers import Pile, Platform, config, wait_until
 from certificates import Authority
 from pika.adapters.blocking_connection import BlockingChannel
 from rabbit_helpers import Rabbit, depth
-from router_helpers import PARKED, QUEUE, RouterProcess, command, drain, publish, router_user
+from router_helpers import PARKED, QUEUE, RouterProcess, command, drain, publish
 
 from agent.link.config import TlsConfig
 from sim.broker import ServerTls, ShippedMosquitto
+from sim.rabbit_users import router_user
 
 PILE = "32010001"
 
@@ -29,9 +30,13 @@ def mosquitto(tmp_path: Path, ca: Authority) -> Iterator[ShippedMosquitto]:
         yield broker
 
 
+@pytest.fixture(scope="module", autouse=True)
+def known_to_the_broker(rabbitmq: Rabbit) -> None:
+    rabbitmq.broker.define(router_user())
+
+
 @pytest.fixture
 def platform(rabbitmq: Rabbit) -> Iterator[BlockingChannel]:
-    rabbitmq.broker.define(router_user())
     with rabbitmq.connection() as connection, connection.channel() as channel:
         channel.queue_delete(QUEUE)
         channel.queue_delete(PARKED)

@@ -1,13 +1,18 @@
 """pile-router's other commands, and the text of its counters."""
 
+import contextlib
 import json
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from broker_helpers import wait_until
 
 from router.counters import Counters, MetricsServer, prometheus_text
 from router.routing import Unroutable
@@ -31,7 +36,7 @@ def test_counters_are_prometheus_text() -> None:
     ]
     assert "pile_router_connected 1" in lines
     assert 'pile_router_parked_total{reason="no_pile"} 1' in lines
-    assert len({line.split()[0] for line in lines if not line.startswith("#")}) == 8 + len(Unroutable)
+    assert len({line.split()[0] for line in lines if not line.startswith("#")}) == 9 + len(Unroutable)
 
 
 def test_counters_are_served_where_they_belong_and_nothing_else_is() -> None:
@@ -44,6 +49,26 @@ def test_counters_are_served_where_they_belong_and_nothing_else_is() -> None:
             urllib.request.urlopen(f"http://127.0.0.1:{server.port}/")
     finally:
         server.close()
+
+
+def test_counters_are_served_on_ipv6_too_and_who_says_nothing_or_goes_away_leaves_no_trace(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.counters._REQUEST_S", 0.2)
+    server = MetricsServer("::1", 0, Counters(received=5))
+    try:
+        before = threading.active_count()
+        with contextlib.closing(socket.create_connection(("::1", server.port))) as silent:
+            assert silent.recv(1) == b""  # it was let go
+        with contextlib.closing(socket.create_connection(("::1", server.port))) as rude:
+            rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            rude.sendall(b"GET /metrics HTTP/1.0\r\n")
+        with urllib.request.urlopen(f"http://[::1]:{server.port}/metrics") as answer:
+            assert b"pile_router_received_total 5\n" in answer.read()
+        wait_until(lambda: threading.active_count() == before)
+    finally:
+        server.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_piles_are_written_as_definitions() -> None:
@@ -74,7 +99,7 @@ def test_a_number_that_would_be_a_pattern_is_refused() -> None:
 
 def test_a_replay_without_a_broker_says_so(tmp_path: Path) -> None:
     config = tmp_path / "router.toml"
-    config.write_text('[input]\nhosts = ["127.0.0.1:1"]')
+    config.write_text('[input]\nusername = "a"\nhosts = ["127.0.0.1:1"]')
     done = pile_router("replay", "--config", str(config), "cdz_unroutable")
     assert done.returncode == 1
     assert done.stderr == "127.0.0.1:1: connection refused, no broker listens there\n"

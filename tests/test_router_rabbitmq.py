@@ -12,7 +12,7 @@ from broker_helpers import Pile, config, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 from pika.spec import BasicProperties
-from rabbit_helpers import PASSWORD, Rabbit, depth, users
+from rabbit_helpers import Rabbit, depth
 from router_helpers import (
     EXCHANGE,
     KEY,
@@ -26,10 +26,10 @@ from router_helpers import (
     number_of,
     pile_of,
     publish,
-    router_user,
 )
 
 from router.piles import queue_of
+from sim.rabbit_users import PASSWORD, pile_users, router_user
 
 PILES = [f"0000{n:04}" for n in range(20)]
 
@@ -37,7 +37,7 @@ PILES = [f"0000{n:04}" for n in range(20)]
 @pytest.fixture(scope="module", autouse=True)
 def known_to_the_broker(rabbitmq: Rabbit) -> None:
     rabbitmq.broker.define(router_user())
-    rabbitmq.broker.define(users(PILES))
+    rabbitmq.broker.define(pile_users(PILES))
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_commands_of_a_pile_nobody_has_registered_wait_and_can_be_given_again(
     wait_until(lambda: depth(platform, "cdz_unroutable") == 3)
     assert router.counter("forwarded_total") == 3  # the alternate exchange took them
 
-    rabbitmq.broker.define(users(["77770001"]))
+    rabbitmq.broker.define(pile_users(["77770001"]))
     replay = [sys.executable, "-m", "router", "replay", "--config", str(router.config), "cdz_unroutable"]
     done = subprocess.run(replay, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "3 messages from cdz_unroutable\n"

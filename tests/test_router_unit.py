@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shlex
 import signal
 import socket
@@ -24,7 +25,7 @@ UNIT = ROOT / "systemd" / "pile-router.service"
 def unit(tmp_path: Path) -> Path:
     """A copy whose program exists on this machine."""
     copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/pile-router/bin/pile-router", sys.executable))
+    copy.write_text(re.sub(r"(?<=^ExecStart=)\S+", sys.executable, UNIT.read_text(), flags=re.MULTILINE))
     return copy
 
 
@@ -78,6 +79,22 @@ def test_a_router_that_hangs_is_not_alive(tmp_path: Path) -> None:
             list(iter(lambda: inbox.recv(100), b"never"))
 
 
+def test_a_signal_may_come_while_pika_holds_the_lock_that_wakes_its_loop() -> None:
+    code = """
+import os, signal
+from pika.adapters.select_connection import IOLoop
+from router.main import _on_signal
+
+loop = IOLoop()
+_on_signal(loop, loop.stop)
+with loop._poller._waking_mutex:
+    os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)  # an impatient operator
+loop.start()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=10)
+
+
 @contextmanager
 def manager(folder: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
@@ -89,7 +106,9 @@ def manager(folder: Path) -> Iterator[socket.socket]:
 @contextmanager
 def started(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     config = folder / "router.toml"
-    config.write_text(f'[input]\nhosts = ["127.0.0.1:{free_port()}"]\n[metrics]\nlisten = "127.0.0.1:{free_port()}"')
+    config.write_text(
+        f'[input]\nusername = "a"\nhosts = ["127.0.0.1:{free_port()}"]\n[metrics]\nlisten = "127.0.0.1:{free_port()}"'
+    )
     environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
     command = [sys.executable, "-m", "router", "run", "--config", str(config)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as router:
