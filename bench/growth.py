@@ -59,7 +59,7 @@ def guns() -> list[Target | Plot]:
     first, last = (decode_us[at] + core_us[at] for at in (0, -1))
     got = last / GUNS[-1] / first
     return [
-        Target(f"a gun's part of a poll, {GUNS[-1]} guns", "1 gun", got, 1.3),
+        Target(f"a gun's part of a poll, {GUNS[-1]} guns", "1 gun", got, 1.2),
         Plot("guns", "Guns: a poll's CPU is linear", "guns", "µs a poll", lines),
     ]
 

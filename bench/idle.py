@@ -82,6 +82,8 @@ def work(polls: int) -> None:
 
 
 def _charge(site: Site, order: str) -> None:
+    while site.next(0.0) is not None:
+        pass  # of the charge before, whose OK must not be taken for this one's
     site.board({"do": "plug", "gun": 1})
     time.sleep(0.2)  # some polls, so that the agent knows of the plug
     site.publish(site.command(101, start(1, order)))

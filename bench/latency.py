@@ -2,10 +2,10 @@
 
 The command is 112, which has the boards asked for their versions. Every side hears its own topic of a real mosquitto
 at QoS 1, has a pseudo-terminal as its line, whose board answers at once, and replies to the broker. The next command
-follows 5 ms after the one before, or once its reply is there. The peers check the pile's number, write a frame, read
-the answer and send the line back; paho does so in a thread of its own, as its loop must not wait. Ours is the agent:
-it reads the whole message, has it on disk before anything happens, and its bus keeps the silences. What its journal's
-transaction took is told by the agent itself, and shown apart.
+follows 5 ms after the reply, so that every side is at rest, whatever it still does behind its reply. The peers check
+the pile's number, write a frame, read the answer and send the line back; paho does so in a thread of its own, as its
+loop must not wait. Ours is the agent: it reads the whole message, has it on disk before anything happens, and its bus
+keeps the silences. What its journal's transaction took is told by the agent itself, and shown apart.
 
 The second table has a broker with stock TCP settings (Nagle's algorithm on).
 """
@@ -13,14 +13,13 @@ The second table has a broker with stock TCP settings (Nagle's algorithm on).
 import os
 import pty
 import select
-import socket
 import struct
 import subprocess
 import sys
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,6 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.peers import MissingError, program
+from bench.platform_side import PILE, REPLIES, Platform, write_config
 from bench.sample import Target, compare, ratio
 from cext import rtu
 from sim.broker import BrokerError, Mosquitto
@@ -38,27 +38,7 @@ WARM_UP, A_TURN = 20, 10
 QUICK_TURNS, SLOW_TURNS = 21, 7
 PATIENCE_S = 5.0
 VERSIONS = rtu.read_request(1, 3, 0x0220, 8)  # what 112 has the reference board asked first: gun 1's firmware version
-PILE = "0000012345"
 COMMIT = struct.Struct("d")
-CONFIG = """
-[pile]
-number = "{pile}"
-data_dir = "{folder}"
-socket = "{folder}/control.sock"
-log_level = "warning"
-[broker]
-host = "127.0.0.1"
-port = {port}
-mode = "routed"
-[[line]]
-port = "{line}"
-baud = 115200
-poll_ms = 60000
-statistics_ms = 3600000
-watchdog_s = 300
-[[line.device]]
-guns = [1]
-"""
 
 
 class Turn(NamedTuple):
@@ -83,51 +63,6 @@ class StockMosquitto(Mosquitto):
 
     def _config_lines(self) -> list[str]:
         return [line for line in super()._config_lines() if not line.startswith("set_tcp_nodelay")]
-
-
-class Platform:
-    """Publishes at QoS 1 and hears the replies, on two bare sockets, so that little of what is measured is its own."""
-
-    def __init__(self, port: int) -> None:
-        self._commands = _connected(port, b"bench-commands")
-        self.replies = _connected(port, b"bench-replies")
-        self.replies.sendall(_packet(0x82, b"\x00\x01" + _text(b"klc/reply/qik/#") + b"\x00"))
-        self.replies.recv(5)
-        self._number = 0
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        self._number = self._number % 65535 + 1
-        packet = _packet(0x32, _text(topic.encode()) + self._number.to_bytes(2, "big") + payload)
-        self._commands.sendall(packet)
-
-    def heard(self) -> bytes:
-        """What came of the replies, and the end of the commands' acknowledgements."""
-        with suppress(BlockingIOError):
-            self._commands.recv(65536, socket.MSG_DONTWAIT)
-        data = self.replies.recv(65536)
-        self.replies.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # else a stock broker holds the next back
-        return data
-
-    def close(self) -> None:
-        self._commands.close()
-        self.replies.close()
-
-
-def _connected(port: int, name: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(_packet(0x10, _text(b"MQTT") + b"\x04\x02\x00\x00" + _text(name)))
-    connection.recv(4)
-    return connection
-
-
-def _text(text: bytes) -> bytes:
-    return len(text).to_bytes(2, "big") + text
-
-
-def _packet(kind: int, body: bytes) -> bytes:
-    length = bytes([len(body)]) if len(body) < 128 else bytes([len(body) % 128 | 128, len(body) // 128])
-    return bytes([kind]) + length + body
 
 
 class Side:
@@ -170,7 +105,7 @@ class Side:
         if not seen.reply_at or not seen.frame_at:
             raise MissingError(f"pile {self.pile}: no reply within {PATIENCE_S} s")
         commit_us = self.commit_us()
-        self._serve(began_at + SPACING_S, until_reply=False)
+        self._serve(seen.reply_at + SPACING_S, until_reply=False)
         return (seen.frame_at - began_at) * 1e6, commit_us, (seen.reply_at - began_at) * 1e6
 
     def commit_us(self) -> float:
@@ -223,8 +158,8 @@ def _process(side: Side, command: list[str]) -> Iterator[Side]:
 
 
 def agent(side: Side, port: int, folder: Path) -> list[str]:
-    (folder / "pile.toml").write_text(CONFIG.format(pile=side.pile, folder=folder, port=port, line=side.line))
-    return [sys.executable, "-m", "bench.latency", "agent", str(folder / "pile.toml"), str(side.told)]
+    config = write_config(folder, side.pile, port, "routed", side.line)
+    return [sys.executable, "-m", "bench.latency", "agent", str(config), str(side.told)]
 
 
 def c_client(side: Side, port: int) -> list[str]:
@@ -344,7 +279,7 @@ def run_paho(port: int, topic: str, pile: str, line: str) -> None:
         if command.split(",")[4] == pile:
             os.write(fd, VERSIONS)
             os.read(fd, 256)
-            client.publish(f"klc/reply/qik/{pile}", command, qos=1)
+            client.publish(REPLIES + pile, command, qos=1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How soon the agent is there, and in what memory: ``python -m bench.start``.
 
-From exec to each step of a start, as a service manager would see it, at a slow and a fast serial line: the agent
-connects once it has looked at its boards, so that a start which waits at the broker finds it informed. The stock
+From exec to each step of a start, as a service manager would see it, at a slow and a fast serial line. The agent asks
+its boards first, and loads what is left while they answer; it takes commands once it has looked at them. The stock
 imports beside it are what any agent on the same packages would load, and nothing of its own.
 """
 

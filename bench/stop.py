@@ -28,8 +28,8 @@ from agent.power.profile import load_profile
 from bench.sample import Target
 
 BAUDS = (9600, 19200)
-STOPS = 300
-MOST_PAUSE_S = 0.5  # a stop falls into any moment of a round of polls
+STOPS = 500
+MOST_PAUSE_S = 0.2  # a stop falls into any moment of a round of polls
 PATIENCE_S = 5.0
 WRITES = (6, 16)
 TARGET = 1.2
