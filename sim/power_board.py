@@ -128,6 +128,11 @@ class PowerBoard:
         with self._now():
             self._cut_at = (at_request, is_taken)
 
+    @property
+    def is_to_be_cut(self) -> bool:
+        """The request at which ``cut_power`` strikes has not come yet."""
+        return self._cut_at is not None
+
     def cut_power_while(self, fw_state: str) -> None:
         """The power fails for a moment as soon as the bootloader does that: erasing, verifying."""
         with self._now():

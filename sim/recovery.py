@@ -5,24 +5,21 @@ plan(seed, 20) draws the kills; Trial(site, order, kill).run() carries one out, 
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import cycle, islice, product
-from typing import Any
 
-from agent.cli.show import NoAgentError
-from agent.protocol.codec import CHINA_OFFSET_S, NOT_ASKED, Reply
+from agent.protocol.codec import CHINA_OFFSET_S
 from agent.protocol.commands import ChargingRecord, SetTariff
 from agent.protocol.results import Result, StopReason
 from agent.protocol.rules import DAY_S
-from sim.site import Happening, Site
-from sim.story import dearer_soon, start, stop
+from sim.site import Site
+from sim.story import dearer_soon
+from sim.watch import Watch
 
 DEARER_IN_S = 3
 CHARGED_ON_S = 0.5
 SETTLE_S = 0.3
-TIMEOUT_S = 20.0
 
 
 class Moment(StrEnum):
@@ -115,56 +112,51 @@ class Trial:
         self._site = site
         self._order = order
         self._kill = kill
-        self._seen: list[Happening] = []
+        self._watch = Watch(site, kill)
 
     def run(self) -> Outcome:
-        meter_wh = self._plug_in()
+        watch = self._watch
+        watch.until_working()
+        watch.plug(1)
+        meter_wh = watch.gun(1)["meter_wh"]
         is_stopped = self._run_up()
         phase = self._phase()
         killed_at = self._kill_agent()
-        self._until(self._is_working)
+        watch.until_working()
         recovered_ms = (time.monotonic() - killed_at) * 1000
         has_resumed = self._finish(is_stopped)
-        metered_wh = self._gun()["meter_wh"] - meter_wh
+        metered_wh = watch.gun(1)["meter_wh"] - meter_wh
         self._site.board({"do": "unplug", "gun": 1})
-        self._until(lambda: self._status()["guns"][0]["status"] == "idle")
+        watch.until(lambda: watch.view(1).get("status") == "idle")
         return Outcome(
-            self._kill, phase, has_resumed, len(self._told("board", f"handshake for {self._order}")), recovered_ms,
+            self._kill, phase, has_resumed, len(watch.noted(f"handshake for {self._order}")), recovered_ms,
             tuple(self._bills()), self._bills_kept(), tuple(self._site.bill(self._order)["faults"]), metered_wh,
         )  # fmt: skip
 
     # ---- up to the kill
 
-    def _plug_in(self) -> int:
-        """The board's meter before the charge, in Wh."""
-        self._until(self._is_working)
-        self._site.board({"do": "plug", "gun": 1})
-        self._until(lambda: self._status()["guns"][0]["status"] == "plugged")
-        meter_wh: int = self._gun()["meter_wh"]
-        return meter_wh
-
     def _run_up(self) -> bool:
         """The charge, up to the instant of the kill; whether its stop was published."""
-        moment = self._kill.moment
+        watch, moment = self._watch, self._kill.moment
         tariff = dearer_soon(DEARER_IN_S)
         boundary_at = int(time.time()) + _seconds_until(tariff)
-        self._until_answered(self._publish(110, tariff), Result.OK)
-        line = self._publish(101, start(1, self._order))
+        watch.until_answered(watch.send(110, tariff), Result.OK)
+        line = watch.start(1, self._order)
         if moment is not Moment.START:
-            self._until_answered(line, Result.ACCEPTED, Result.OK)
+            watch.until_answered(line, Result.ACCEPTED, Result.OK)
         if moment in AFTER_A_STOP:
-            self._wait(CHARGED_ON_S)
+            watch.wait(CHARGED_ON_S)
             self._stop(moment)
         due_at = boundary_at if moment is Moment.BOUNDARY else time.time()
-        self._wait(due_at + self._kill.offset_ms / 1000 - time.time())
+        watch.wait(due_at + self._kill.offset_ms / 1000 - time.time())
         return moment in AFTER_A_STOP
 
     def _stop(self, moment: Moment) -> None:
-        line = self._publish(101, stop(1, self._order))
+        line = self._watch.stop(1, self._order)
         if moment is Moment.STOPPING:
-            self._until_answered(line, Result.ACCEPTED)
+            self._watch.until(lambda: Result.ACCEPTED in self._watch.results(line))
         if moment is Moment.ENDED:
-            self._until(lambda: self._told("board", "contactor opened"))
+            self._watch.until(lambda: self._watch.noted("contactor opened"))
 
     def _kill_agent(self) -> float:
         """When it was killed."""
@@ -179,80 +171,30 @@ class Trial:
 
     def _finish(self, is_stopped: bool) -> bool:
         """Until the bill is there, and nothing more to come; whether the charge went on, and had to be stopped."""
-        self._until(lambda: self._bills() or (not is_stopped and self._phase() == "charging"))
+        watch = self._watch
+        watch.until(lambda: self._bills() or (not is_stopped and self._phase() == "charging"))
         goes_on = not self._bills()
         if goes_on:
-            self._wait(CHARGED_ON_S)
-            self._publish(101, stop(1, self._order))
-            self._until(self._bills)
-        self._until(lambda: self._status()["outbox"] == 0)
-        self._wait(SETTLE_S)
+            watch.wait(CHARGED_ON_S)
+            watch.stop(1, self._order)
+            watch.until(self._bills)
+        watch.until(lambda: watch.status().get("outbox") == 0)
+        watch.wait(SETTLE_S)
         return goes_on
+
+    def _phase(self) -> str:
+        session = self._watch.view(1).get("session")
+        return session["phase"] if session and session["order"] == self._order else ""
 
     def _bills(self) -> list[ChargingRecord]:
         """The order's bills at the platform; one that was sent again, for its PUBACK was not kept, counts once."""
-        replies: list[Reply] = [one.what for one in self._seen if one.kind == "reply"]
-        bodies = [one.body for one in replies if one.request_timestamp == NOT_ASKED]
+        bodies = (one.body for one in self._watch.reports(104))
         return list(
             dict.fromkeys(one for one in bodies if isinstance(one, ChargingRecord) and one.order == self._order)
         )
 
     def _bills_kept(self) -> int:
         return len(self._site.records("--type", "charging", "--order", self._order))
-
-    # ---- the site
-
-    def _publish(self, number: int, data: Any) -> bytes:
-        line = self._site.command(number, data)
-        self._site.publish(line)
-        return line
-
-    def _until_answered(self, line: bytes, *results: Result) -> None:
-        timestamp = line.split(b",")[3].decode()
-
-        def is_answered() -> bool:
-            replies = (one.what for one in self._seen if one.kind == "reply")
-            return [one.result for one in replies if one.request_timestamp == timestamp] == list(results)
-
-        self._until(is_answered)
-
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left_s := until - time.monotonic()) > 0:
-            self._look(left_s)
-
-    def _until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            self._look(0.02)
-            if time.monotonic() > deadline:
-                last = [str(one.what) for one in self._seen if one.kind != "frame"][-12:]
-                raise TimeoutError(f"{self._kill}: not reached in {TIMEOUT_S:g} s; last happened:\n" + "\n".join(last))
-
-    def _look(self, timeout_s: float) -> None:
-        happening = self._site.next(timeout_s)
-        if happening is not None:
-            self._seen.append(happening)
-
-    def _told(self, kind: str, text: str) -> list[str]:
-        return [one.what for one in self._seen if one.kind == kind and text in one.what]
-
-    def _gun(self) -> Any:
-        return self._site.board({"do": "state"})["state"]["guns"][0]
-
-    def _status(self) -> Any:
-        try:
-            return self._site.status()
-        except NoAgentError:
-            return {"outbox": None, "link": {"connected": False}, "guns": [{"status": "", "session": None}]}
-
-    def _phase(self) -> str:
-        session = self._status()["guns"][0]["session"]
-        return session["phase"] if session and session["order"] == self._order else ""
-
-    def _is_working(self) -> bool:
-        status = self._status()
-        return bool(status["link"]["connected"]) and status["guns"][0]["reading"] is not None
 
 
 def _seconds_until(tariff: SetTariff) -> int:

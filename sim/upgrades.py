@@ -7,25 +7,22 @@ import json
 import random
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
-from agent.cli.show import NoAgentError
 from agent.journal import reading, stored_value
 from agent.pile.firmware import Kind, Stage, Upgrade
 from agent.pile.parts import from_json
-from agent.protocol.codec import Reply
 from agent.protocol.commands import Empty, UpgradePackage, Versions
 from agent.protocol.commands import Upgrade as Announcement
 from agent.protocol.results import Result, UpdateState
 from sim.maker import Maker
-from sim.site import FTP_LOGIN, Happening, Site
-from sim.story import start, stop
+from sim.site import FTP_LOGIN, Site
+from sim.watch import Watch
 
 BOARD_BYTES = 16_384
 A_PAUSE = 0.4  # of the file a second: then pyftpdlib's limit makes one pause of 2 s, after 80 %
@@ -118,22 +115,23 @@ class Trial:
         self._version = f"{'0.2' if kill.kind is Kind.AGENT else '2.0'}.{number}"
         self._bundle = site.ftp_folder / f"{self._version}.bundle"
         self._order = f"K{number}" if kill.stage is Stage.WAITING else ""  # a charge that makes it wait
-        self._seen: list[Happening] = []
+        self._watch = Watch(site, kill, TIMEOUT_S)
 
     def run(self) -> Outcome:
-        self._until(self._is_working)
+        watch = self._watch
+        watch.until_working()
         before = self._running()
         self._make()
         if self._order:
-            self._charge()
+            watch.charge(1, self._order)
         line = self._send_orders()
-        self._until(lambda: self._has_begun(self._kill.stage))
+        watch.until(lambda: self._has_begun(self._kill.stage))
         was_installing, stage, killed_at = self._strike()
         if self._order:
             self._stop_charge()
-        self._until(lambda: self._finals(line) and self._is_settled())
+        watch.until(lambda: self._finals(line) and self._is_settled())
         seconds = time.monotonic() - killed_at
-        self._wait(SETTLE_S)
+        watch.wait(SETTLE_S)
         after = self._running()
         return Outcome(self._kill, stage, was_installing, before, after, seconds, tuple(self._wrong(line, after)))
 
@@ -146,23 +144,17 @@ class Trial:
             self._maker.board(self._bundle, self._version, BOARD_BYTES)
         self._site.ftp.faults.bytes_per_s = int(self._bundle.stat().st_size * A_PAUSE)
 
-    def _charge(self) -> None:
-        self._site.board({"do": "plug", "gun": 1})
-        self._until(lambda: self._status()["guns"][0]["status"] == "plugged")
-        self._publish(101, start(1, self._order))
-        self._until(lambda: self._status()["guns"][0]["status"] == "charging")
-
     def _stop_charge(self) -> None:
-        self._until(self._is_working)
-        self._publish(101, stop(1, self._order))
-        self._until(lambda: self._status()["guns"][0]["session"] is None)
+        self._watch.until_working()
+        self._watch.stop(1, self._order)
+        self._watch.until(lambda: self._watch.view(1).get("session", "unknown") is None)
         self._site.board({"do": "unplug", "gun": 1})
 
     def _send_orders(self) -> bytes:
         """113 and 114; the line of the latter."""
         address = f"{self._site.ftp.host}:{self._site.ftp.port}"
-        self._publish(113, Announcement(address, *FTP_LOGIN, "1", "", self._record_id))
-        return self._publish(114, UpgradePackage(self._version, self._record_id, f"/{self._bundle.name}", 4096))
+        self._watch.send(113, Announcement(address, *FTP_LOGIN, "1", "", self._record_id))
+        return self._watch.send(114, UpgradePackage(self._version, self._record_id, f"/{self._bundle.name}", 4096))
 
     def _has_begun(self, stage: Stage) -> bool:
         """The log says so at once, before anybody is told."""
@@ -170,14 +162,14 @@ class Trial:
             Stage.DOWNLOADING: f"record {self._record_id}: version {self._version} is fetched",
             Stage.COMMITTED: f"record {self._record_id}: version {self._version} is in force",
         }.get(stage, f"upgrade {self._record_id} to {self._version}: {stage}")
-        return any(one.kind == "log" and words in one.what for one in self._seen)
+        return bool(self._watch.logged(words))
 
     def _strike(self) -> tuple[bool, str, float]:
         """At the instant, and everybody is started again: whether an installer was among the victims, what the journal
         said, and when it was."""
         victim = self._kill.victim
         if victim is Victim.INSTALLER:
-            self._until(lambda: self._installation.is_installing)
+            self._watch.until(lambda: self._installation.is_installing)
         time.sleep(self._kill.offset_ms / 1000)
         if victim is not Victim.INSTALLER:
             self._site.kill_agent()
@@ -206,13 +198,14 @@ class Trial:
             yield f"{after} runs, expected {self._version}"
         if self._told()[-1:] != [UpdateState.DONE.value]:
             yield f"111 has told {self._told()}"
-        if locked := [gun["gun"] for gun in self._status()["guns"] if gun["status"] == "updating"]:
+        status = self._watch.status()
+        if locked := [gun["gun"] for gun in status["guns"] if gun["status"] == "updating"]:
             yield f"guns {locked} are locked"
-        yield from self._wrong_on_disk()
-        if any(FTP_LOGIN[1] in one.what for one in self._seen if one.kind == "log"):
+        yield from self._wrong_on_disk(status["version"])
+        if self._watch.logged(FTP_LOGIN[1]):
             yield "the log has the password"
 
-    def _wrong_on_disk(self) -> Iterator[str]:
+    def _wrong_on_disk(self, agent_version: str) -> Iterator[str]:
         firmware = self._installation.firmware
         left = [path.name for path in (firmware / "login.json", firmware / "job") if path.exists()]
         if left:
@@ -220,71 +213,30 @@ class Trial:
         if with_password := files_with(firmware.parent, FTP_LOGIN[1].encode()):
             yield f"the password stands in {', '.join(with_password)}"
         boot = json.loads((self._installation.root / "boot.json").read_bytes())
-        agent_version = self._status()["version"]
         if (boot["current"], boot["trial"], boot["running"]) != (agent_version, None, agent_version):
             yield f"boot.json: {boot}"
         if self._kill.kind is Kind.AGENT:
             yield from damaged_files(self._bundle, self._installation.root / "releases" / self._version)
 
     def _finals(self, line: bytes) -> list[Result]:
-        """Different final replies to that line; one that was sent again, for its PUBACK was not kept, counts once."""
-        timestamp = line.split(b",")[3].decode()
-        replies = dict.fromkeys(one for one in self._replies(114) if one.request_timestamp == timestamp)
-        return [one.result for one in replies if one.result.is_final and one.result is not Result.DUPLICATE]
+        """Different final replies to that line, but for those to its repetitions."""
+        return [one for one in self._watch.results(line) if one.is_final and one is not Result.DUPLICATE]
 
     def _told(self) -> list[int]:
         """The states that 111 reported of it."""
-        return [one.body.state for one in self._replies(111) if one.body.record_id == self._record_id]
-
-    def _replies(self, number: int) -> list[Reply]:
-        return [one.what for one in self._seen if one.kind == "reply" and one.what.command == number]
+        return [one.body.state for one in self._watch.reports(111) if one.body.record_id == self._record_id]
 
     def _running(self) -> str:
         """Which version runs, by 112."""
-        line = self._publish(112, Empty())
-        timestamp = line.split(b",")[3].decode()
-        self._until(lambda: any(one.request_timestamp == timestamp for one in self._replies(112)))
-        versions: Versions = self._replies(112)[-1].body
+        line = self._watch.send(112, Empty())
+        self._watch.until_answered(line, Result.OK)
+        versions: Versions = self._watch.replies(line)[0].body
         return versions.agent if self._kill.kind is Kind.AGENT else versions.devices[0].version
-
-    # ---- the site
-
-    def _publish(self, number: int, data: Any) -> bytes:
-        line = self._site.command(number, data)
-        self._site.publish(line)
-        return line
-
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left_s := until - time.monotonic()) > 0:
-            self._look(left_s)
-
-    def _until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            self._look(0.02)
-            if time.monotonic() > deadline:
-                last = [f"{one.kind}: {one.what}" for one in self._seen if one.kind != "frame"][-25:]
-                raise TimeoutError(f"{self._kill}: not reached in {TIMEOUT_S:g} s; last happened:\n" + "\n".join(last))
-
-    def _look(self, timeout_s: float) -> None:
-        happening = self._site.next(timeout_s)
-        if happening is not None and happening.kind != "frame":
-            self._seen.append(happening)
-
-    def _status(self) -> Any:
-        try:
-            return self._site.status()
-        except NoAgentError:
-            return {"outbox": None, "link": {"connected": False}, "guns": [{"status": "", "session": {}}]}
-
-    def _is_working(self) -> bool:
-        status = self._status()
-        return bool(status["link"]["connected"]) and all(gun["reading"] is not None for gun in status["guns"])
 
     def _is_settled(self) -> bool:
         """Everything is told, the boards answer, and nobody does anything any more."""
-        return self._status()["outbox"] == 0 and self._is_working() and not self._installation.is_installing
+        is_told = self._watch.status().get("outbox") == 0
+        return is_told and self._watch.is_working() and not self._installation.is_installing
 
 
 def files_with(folder: Path, text: bytes) -> list[str]:

@@ -20,8 +20,9 @@ PATIENCE_S = 8.0  # what a condition may take on a loaded machine before the tes
 
 
 def one_line(port: str, *devices: DeviceConfig, **settings: Any) -> LineConfig:
-    """A fast line with a poll every 50 ms."""
-    return replace(LineConfig(port, devices or (BOARD,), baud=115_200, poll_ms=50, statistics_ms=60_000), **settings)
+    """A fast line with a poll every 50 ms. A sound board is not called silent because the machine is loaded."""
+    line = LineConfig(port, devices or (BOARD,), baud=115_200, poll_ms=50, statistics_ms=60_000, answer_ms=250)
+    return replace(line, **settings)
 
 
 class Events:

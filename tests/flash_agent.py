@@ -38,7 +38,7 @@ def main() -> None:
 
 def update(port: str, order: dict[str, Any]) -> None:
     board = DeviceConfig("board", 1, PROFILE, (1, 2))
-    line = LineConfig(port, (board,), baud=115_200, poll_ms=60_000, statistics_ms=60_000, answer_ms=50)
+    line = LineConfig(port, (board,), baud=115_200, poll_ms=60_000, statistics_ms=60_000, answer_ms=250)
     is_over = threading.Event()
 
     def post(event: FromBoard) -> None:

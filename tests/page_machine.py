@@ -1,7 +1,7 @@
 """A machine to do docs/operations/brokers.md on.
 
-What stands in for the machine's own: a root folder for /etc and /opt, and small programs for what would ask for root or
-the network (sudo, apt, useradd, pip, systemctl). Everything else is the real thing: openssl, rabbitmqctl, RabbitMQ,
+What stands in for the machine's own: a root folder for /etc, and small programs for what would ask for root or the
+network (sudo, apt, chgrp, systemctl). Everything else is the real thing: openssl, rabbitmqctl, RabbitMQ,
 mosquitto, the router and the agent.
 """
 
@@ -45,11 +45,9 @@ def blocks() -> list[Block]:
 
 PROGRAMS = {
     "sudo": '[ "$1" != -u ] || shift 2; exec "$@"',
-    "apt": 'shift; exec dpkg-query -W "$@"',  # what is to be installed must exist, and is there already
-    "useradd": "exit 0",
+    # What is to be installed must exist, and is there already; for a package of ours the clone itself stands in.
+    "apt": 'shift; case $1 in ./*.deb) exit 0;; esac; exec dpkg-query -W "$@"',
     "chgrp": "exit 0",
-    "python3": "exit 0  # -m venv",
-    "pip": "exit 0",
     "install": """
 for word; do
     shift
@@ -69,7 +67,7 @@ class Machine:
         self._metrics_port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         etc = self.root / "etc"
-        for name in ("rabbitmq", "mosquitto", "pile-agent/tls", "systemd/system"):
+        for name in ("rabbitmq", "mosquitto", "pile-agent/tls", "pile-router"):
             (etc / name).mkdir(parents=True)
         self.rabbit = RabbitMq(folder / "rabbit", _tls(etc / "rabbitmq"), source=etc / "rabbitmq")
         self.mosquitto = ShippedMosquitto(folder / "mosquitto", _tls(etc / "mosquitto"), source=etc / "mosquitto")
@@ -86,10 +84,8 @@ class Machine:
         environment = {key: value for key, value in self.rabbit.environment.items() if os.environ.get(key) != value}
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
         self._program(self._bin / "rabbitmqctl", f'{exports}exec {RabbitMq.scripts()}/rabbitmqctl "$@"')
-        venv = self.root / "opt" / "pile-router" / "bin"
         router_config = self.root / "etc" / "pile-router" / "router.toml"
-        self._program(venv / "pip", PROGRAMS["pip"])
-        self._program(venv / "pile-router", _with_config("-m router", router_config, "piles"))
+        self._program(self._bin / "pile-router", _with_config("-m router", router_config, "piles"))
         agent_config = self.root / "etc" / "pile-agent" / "pile.toml"
         self._program(self._bin / "pile-agent", _with_config(str(BIN / "pile-agent"), agent_config, ""))
 
@@ -122,7 +118,12 @@ class Machine:
         """With this machine's folders, ports and name of the broker."""
         text = re.sub(r"(?<![\w.])/(etc|opt)/", rf"{self.root}/\1/", text)
         text = text.replace("broker.example", "localhost").replace("9108", str(self._metrics_port))
-        ports = {"5672": self.rabbit.amqp_port, "8883": self._tls_port, "1883": self._plain_port}
+        ports = {
+            "5672": self.rabbit.amqp_port,
+            "5671": self.rabbit.amqps_port,
+            "8883": self._tls_port,
+            "1883": self._plain_port,
+        }
         for shipped, ours in ports.items():
             text = re.sub(rf"(?<!\d){shipped}(?!\d)", str(ours), text)
         return text
@@ -152,9 +153,10 @@ class Machine:
             self._tls_port, self._plain_port = self.mosquitto.tls_port, self.mosquitto.port
             self.mosquitto.restart()
         elif service == "pile-router":
-            unit = (self.root / "etc/systemd/system/pile-router.service").read_text()
+            unit = (ROOT / "systemd/pile-router.service").read_text()
             command = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)[0]
-            self._start(service, shlex.split(self.here(command)))
+            _, *arguments = shlex.split(self.here(command))
+            self._start(service, [str(self._bin / "pile-router"), *arguments])
         elif service == "pile-agent":
             self._start(service, [str(self._bin / "pile-agent"), "run"])
         else:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_helpers import FAST, Watch, working
+from site_helpers import FAST, working
 
 from agent.protocol.commands import COMMANDS
 from agent.version import VERSION
 from sim.broker import Mosquitto, free_port
 from sim.site import PILE, Site
+from sim.watch import Watch
 
 PROGRAM = [sys.executable, "-m", "agent.cli.main"]
 GUN_QUERY = f"127.0.0.1,API:2.0.2,103,1795305600000,{PILE},1"

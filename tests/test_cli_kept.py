@@ -94,6 +94,14 @@ def test_the_reservations_as_a_table_in_local_time(show: Show) -> None:
     )
 
 
+def test_a_reservation_that_never_ends_is_shown_on_a_32_bit_board_too(show: Show, journal: Journal) -> None:
+    with journal.transaction():
+        journal.put("reservations", to_json((Reservation(1, "U1001", T_S, 4_102_444_799),)))
+    assert show("reservations").splitlines() == [
+        "gun 1: account U1001 from 2026-11-22 08:00:00+08:00 to 2100-01-01 07:59:59+08:00"
+    ]
+
+
 @pytest.mark.usefixtures("filled")
 def test_the_reservations_as_csv_and_json_say_the_same(show: Show) -> None:
     rows = list(csv.DictReader(show("reservations", "--csv").splitlines()))

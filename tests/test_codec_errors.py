@@ -129,7 +129,7 @@ def test_rows_are_a_sequence() -> None:
     assert rows[0].price == 0
 
 
-@pytest.mark.parametrize("index", [3, -4, 2**62, -(2**62)])
+@pytest.mark.parametrize("index", [3, -4, 2**62, -(2**62), 2**70])
 def test_rows_end(index: int) -> None:
     with pytest.raises(IndexError):
         rows_of(3)[index]

@@ -23,31 +23,9 @@ from core_helpers import (
     stopping_pile,
 )  # fmt: skip
 
+from agent.pile import events
 from agent.pile.actions import Reply, SetGun, StopGun
 from agent.pile.board import BoardState, GunReading
-from agent.pile.events import (
-    BoardFaults,
-    Commanded,
-    Delivered,
-    Event,
-    FirmwareFailed,
-    FirmwareFetched,
-    FirmwareProgress,
-    FlashDone,
-    FlashProgress,
-    GunSet,
-    InstallerAnswered,
-    JobDone,
-    LinkChanged,
-    Measured,
-    Refused,
-    Repeated,
-    Replayed,
-    Resumed,
-    ServerTried,
-    Silenced,
-    VersionsRead,
-)  # fmt: skip
 from agent.pile.firmware import ImageFile, Kind, Step
 from agent.pile.parameters import BoardSettings, Server
 from agent.pile.state import Request
@@ -184,7 +162,7 @@ def polled(board: str, order: str = "A1", plugged: bool = True) -> Callable[[Pil
     return lambda pile: pile.measured(board, order=order, plugged=plugged)
 
 
-def takes(event: Event) -> Callable[[Pile], Done]:
+def takes(event: events.Event) -> Callable[[Pile], Done]:
     return lambda pile: pile.take(event)
 
 
@@ -194,34 +172,34 @@ POLLS = {
     **{f"board {state}, plug out": polled(state, plugged=False) for state in BOARD_STATES},
     **{f"board {state}, order B7": polled(state, order="B7") for state in BOARD_STATES},
     **{f"board {state}, no order": polled(state, order="") for state in BOARD_STATES},
-    "a reading from before": takes(Measured(GunReading(1, MONO_MS - 1, BoardState.FAULT, False, energy_wh=0))),
+    "a reading from before": takes(events.Measured(GunReading(1, MONO_MS - 1, BoardState.FAULT, False, energy_wh=0))),
 }
 EVENTS = {
-    "the board has a fault": takes(BoardFaults("the board", ("clock_not_set",))),
-    "silenced": takes(Silenced(1)),
+    "the board has a fault": takes(events.BoardFaults("the board", ("clock_not_set",))),
+    "silenced": takes(events.Silenced(1)),
     "a second passes": lambda pile: pile.after(1),
     "61 s pass": lambda pile: pile.after(61),
     "silent for 301 s": lambda pile: (pile.silenced(), pile.after(301))[1],
-    "the start is written": takes(JobDone(start_job(), Result.OK)),
-    "the start is not written": takes(JobDone(start_job(), Result.DEVICE_SILENT, "in words")),
-    "the stop is written": takes(JobDone(StopGun(1), Result.OK)),
-    "the stop is not written": takes(JobDone(StopGun(1), Result.DEVICE_SILENT, "in words")),
+    "the start is written": takes(events.JobDone(start_job(), Result.OK)),
+    "the start is not written": takes(events.JobDone(start_job(), Result.DEVICE_SILENT, "in words")),
+    "the stop is written": takes(events.JobDone(StopGun(1), Result.OK)),
+    "the stop is not written": takes(events.JobDone(StopGun(1), Result.DEVICE_SILENT, "in words")),
     "the agent restarts": lambda pile: pile.restart(),
-    "resumed": takes(Resumed()),
-    "a repetition": takes(Repeated(REQUEST, "1,1,A1,3")),
-    "a bad line": takes(Refused(REQUEST, Result.MALFORMED, "in words")),
-    "a gun's board is set": takes(GunSet(SetGun(1, BoardSettings(320), None), BoardSettings(None), Result.OK)),
-    "a server is tried": takes(ServerTried(Server("elsewhere", 1), True)),
-    "versions are read": takes(VersionsRead(())),
-    "the link is lost": takes(LinkChanged(False)),
-    "all is delivered": takes(Delivered()),
-    "records are replayed": takes(Replayed(REQUEST, 1, 1)),
-    "a file is fetched": takes(FirmwareProgress("R9", 50)),
-    "the file is here": takes(FirmwareFetched("R9", IMAGE)),
-    "the file can't be had": takes(FirmwareFailed("R9", Result.DOWNLOAD_FAILED, "in words")),
-    "the installer answers": takes(InstallerAnswered(Step.STAGE, Result.OK)),
-    "the boards take an image": takes(FlashProgress(50)),
-    "the boards have the image": takes(FlashDone(Result.OK, "", "2.0")),
+    "resumed": takes(events.Resumed()),
+    "a repetition": takes(events.Repeated(REQUEST, "1,1,A1,3")),
+    "a bad line": takes(events.Refused(REQUEST, Result.MALFORMED, "in words")),
+    "a gun's board is set": takes(events.GunSet(SetGun(1, BoardSettings(320), None), BoardSettings(None), Result.OK)),
+    "a server is tried": takes(events.ServerTried(Server("elsewhere", 1), True)),
+    "versions are read": takes(events.VersionsRead(())),
+    "the link is lost": takes(events.LinkChanged(False)),
+    "all is delivered": takes(events.Delivered()),
+    "records are replayed": takes(events.Replayed(REQUEST, 1, 1)),
+    "a file is fetched": takes(events.FirmwareProgress("R9", 50)),
+    "the file is here": takes(events.FirmwareFetched("R9", IMAGE)),
+    "the file can't be had": takes(events.FirmwareFailed("R9", Result.DOWNLOAD_FAILED, "in words")),
+    "the installer answers": takes(events.InstallerAnswered(Step.STAGE, Result.OK)),
+    "the boards take an image": takes(events.FlashProgress(50)),
+    "the boards have the image": takes(events.FlashDone(Result.OK, "", "2.0")),
 }
 
 # The state that follows; a charge that is over shows 6 while the plug is in.
@@ -330,9 +308,9 @@ def test_every_command_of_the_protocol_has_a_row() -> None:
 
 
 def test_every_kind_of_event_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: set[type] = {Commanded}  # the table of answers
+    taken: set[type] = {events.Commanded}  # the table of answers
 
-    def take(_pile: Pile, event: Event) -> Done:
+    def take(_pile: Pile, event: events.Event) -> Done:
         taken.add(type(event))
         return Done(())
 
@@ -340,4 +318,4 @@ def test_every_kind_of_event_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pile, "take", take)
     for happens in (POLLS | EVENTS).values():
         happens(pile)
-    assert taken == set(get_args(Event))
+    assert taken == set(get_args(events.Event))

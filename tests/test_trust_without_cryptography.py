@@ -19,7 +19,7 @@ sys.modules["cryptography"] = None  # what an import of a missing package finds
 from firmware_bridge import trust
 from firmware_bridge.errors import FirmwareError
 folder, now = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2])
-device = trust.Device(("KLC-120", "PB-1"), "cpython-311-x86_64-linux-gnu")
+device = trust.Device(("KLC-120", "PB-1"), trust.this_abi())
 verdicts = {}
 for bundle in sorted(folder.glob("*.bundle")):
     try:

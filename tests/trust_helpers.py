@@ -16,7 +16,7 @@ from firmware_bridge.bundle import KINDS, METADATA, PAYLOAD, Kind, Release, read
 from firmware_bridge.repository import DEFAULT_DAYS, Repository, RoleKeys
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
-ABI = "cpython-311-x86_64-linux-gnu"
+ABI = trust.this_abi()
 DEVICE = trust.Device(("KLC-120", "PB-1"), ABI)
 PLAN = {
     "root": ("root-1", "root-2", "root-3"),

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from site_helpers import FAST, Watch
+from site_helpers import FAST
 
 from agent.protocol.commands import Empty, UpgradePackage
 from agent.protocol.commands import Upgrade as Announcement
@@ -17,6 +17,7 @@ from agent.version import VERSION
 from sim.maker import Maker
 from sim.site import FTP_LOGIN, Site
 from sim.upgrades import files_with
+from sim.watch import Watch
 
 ACCEPTED, DEFERRED, OK = Result.ACCEPTED, Result.DEFERRED, Result.OK
 
