@@ -5,8 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BUILT  := $(VENV)/.built
 PYX    := $(wildcard cext/*.pyx cext/*.pxd)
+TESTERS := 4# processes that share the tests: most of the time they wait, for broker, board or a second that has to pass
 
-.PHONY: help build demo test check format docs bench dist acceptance clean
+.PHONY: help build demo test test-arm check format docs bench dist image acceptance acceptance-image clean
 
 help:
 	@echo "make demo    the whole agent against a charging site in a box, told live"
@@ -14,8 +15,11 @@ help:
 	@echo "make check   format, lint and types"
 	@echo "make docs    write the generated pages anew"
 	@echo "make bench   measure against peers, side by side"
-	@echo "make dist    packages and payloads for amd64, arm64, armhf"
+	@echo "make dist    packages and signed bundles for amd64, arm64, armhf (KEYS=folder HARDWARE=models)"
+	@echo "make test-arm   the tests on emulated arm64 and armhf; needs root"
 	@echo "make acceptance   the package on a real systemd in a container; needs root"
+	@echo "make image   a bootable disk image for arm64 boards; needs root"
+	@echo "make acceptance-image   the image, booted in an emulated machine"
 	@echo "make build   the virtual environment in $(VENV), the extensions compiled"
 
 build: $(BUILT)
@@ -33,7 +37,7 @@ demo: build
 
 test: build
 	@scripts/prerequisites test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder
 
 check: build
 	@$(BIN)/ruff format --check .
@@ -59,11 +63,24 @@ bench: build
 
 dist: build
 	@scripts/prerequisites dist
-	@scripts/dist
+	@scripts/dist $(if $(KEYS),--keys $(KEYS)) $(foreach model,$(HARDWARE),--hardware $(model)) \
+		$(if $(PASSPHRASE_FILE),--passphrase-file $(PASSPHRASE_FILE))
+
+test-arm: build
+	@scripts/prerequisites arm
+	@scripts/arm-tests
 
 acceptance: build
 	@scripts/prerequisites acceptance
 	@$(BIN)/python -m acceptance
+
+image: build
+	@scripts/prerequisites image
+	@scripts/image
+
+acceptance-image: image
+	@scripts/prerequisites acceptance-image
+	@$(BIN)/python -m acceptance --image dist/pile-agent_$$($(BIN)/python -c "from agent.version import VERSION; print(VERSION)")_arm64.img
 
 clean:
 	rm -rf $(VENV) build *.egg-info cext/*.c cext/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

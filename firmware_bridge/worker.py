@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -64,7 +64,9 @@ class Job:
         )  # fmt: skip
         limits = Limits(reserve_bytes=found["reserve_bytes"], deadline_s=found["deadline_s"])
         device = Device(tuple(found["hardware"]), this_abi())
-        now = max(datetime.now(UTC), datetime.fromtimestamp(found["now_ms"] / 1000, UTC))
+        # Not fromtimestamp(): that ends in 2038 on a 32-bit board, and the platform may say any time.
+        known = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=found["now_ms"])
+        now = max(datetime.now(UTC), known)
         return cls(
             source, found["version"], found["packet_bytes"], Path(found["folder"]), Path(found["trust"]), device,
             limits, now,

@@ -114,7 +114,8 @@ def test_the_user_and_the_folders_are_those_of_the_unit(tmp_path: Path) -> None:
     assert made[f"/var/lib/{service['StateDirectory']}"] == [service["StateDirectoryMode"], *owner]
     assert made[f"/run/{service['RuntimeDirectory']}"] == [service["RuntimeDirectoryMode"], *owner]
     assert made[str(DEFAULT_CONFIG)] == ["0640", "root", service["Group"]]
-    assert made[ROOT] == made[f"{ROOT}/releases"] == made[str(DEFAULT_CONFIG.parent)] == ["0755", "root", "root"]
+    for folder in (ROOT, f"{ROOT}/releases", f"{ROOT}/trust", str(DEFAULT_CONFIG.parent)):
+        assert made[folder] == ["0755", "root", "root"]
 
 
 def test_systemd_has_nothing_to_say_about_the_folders(tmp_path: Path) -> None:
