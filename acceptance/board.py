@@ -1,94 +1,54 @@
-"""A Linux board: Debian's own systemd in a container, on a disk of its own, with this machine's loopback."""
+"""A Linux board as the checks see it: switched on and off, and asked; a container or a machine of its own."""
 
 import json
-import os
-import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from acceptance.disk import Disk
-from acceptance.missing import MissingError
-
-BOOT_S, HALT_S, COMMAND_S = 60.0, 60.0, 120.0
-WANTS_REBOOT = 133  # how nspawn ends then
 LINE = "/dev/pile0"
-_PTS = "/dev/pts-of-the-site"  # this machine's pseudo-terminals, as the container sees them
-# nspawn keeps its own files below /run, which must not be this machine's.
-_START = 'mount -t tmpfs tmpfs /run && exec systemd-nspawn "$@"'
 
 
 class BoardError(Exception):
     """Something on the board did not do as it should; the text is what it said."""
 
 
-class Board:
-    """``disk`` is mounted while the board has power."""
+class Board(ABC):
+    """``site_address``: where the board reaches what listens on this machine's loopback. ``slowness``: how
+    much longer than a container it takes for everything."""
 
-    def __init__(self, disk: Disk) -> None:
-        self.disk = disk
-        self._nspawn: subprocess.Popen[bytes] | None = None
-        self._log = disk.image.with_suffix(".log")
+    site_address: str
+    slowness = 1.0
 
-    # ---- power ----
-
+    @abstractmethod
     def boot(self) -> None:
         """Switch it on; returns when systemd is through."""
-        self.disk.mount()
-        options = ["--boot", "--quiet", "--register=no", "--keep-unit", "--console=pipe", f"--bind=/dev/pts:{_PTS}"]
-        command = ["unshare", "-m", "--propagation", "private", "sh", "-c", _START, "sh", *options]
-        with open(self._log, "ab") as log:
-            self._nspawn = subprocess.Popen(
-                [*command, "-D", str(self.disk.folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        self.until(lambda: self._pid_1() and self._is_up(), BOOT_S, "nspawn: systemd does not come up")
 
+    @abstractmethod
     def until_rebooted(self) -> None:
         """It restarts itself, from the same disk."""
-        assert self._nspawn is not None
-        self._wait_for_the_end(WANTS_REBOOT)
-        self.boot()
 
+    @abstractmethod
     def cut_power(self) -> None:
-        self.disk.cut_power()
-        self.kill()
+        """What was not on the disk is gone."""
 
+    @abstractmethod
     def kill(self) -> None:
-        """Stop everything in it at once."""
-        if self._nspawn is None:
-            return
-        if self._nspawn.poll() is None:
-            os.kill(self._pid_1() or self._nspawn.pid, signal.SIGKILL)
-        self._wait_for_the_end()
+        """Stop everything in it at once; nothing, if it is off."""
 
-    def _wait_for_the_end(self, expected: int | None = None) -> None:
-        assert self._nspawn is not None
-        code = self._nspawn.wait(HALT_S)
-        self._nspawn = None
-        self.disk.unmount()
-        if expected is not None and code != expected:
-            raise BoardError(f"the board has ended with {code}, expected {expected}: {self._log.read_text()[-500:]}")
+    @abstractmethod
+    def plug_line(self, port: str) -> None:
+        """Connect the pseudo-terminal ``port`` of this machine."""
 
-    def _pid_1(self) -> int:
-        assert self._nspawn is not None
-        if self._nspawn.poll() is not None:
-            raise MissingError(f"nspawn: ended with {self._nspawn.returncode}: {self._log.read_text()[-500:]}")
-        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
-        return next((int(pid) for pid in children if _comm(int(pid)) == "systemd"), 0)
+    @abstractmethod
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file to the board."""
 
-    def _is_up(self) -> bool:
-        return self.try_run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
-
-    # ---- commands ----
-
+    @abstractmethod
     def try_run(self, *command: str, given: str = "") -> "subprocess.CompletedProcess[str]":
-        entered = ["nsenter", "-t", str(self._pid_1()), "-a", "-r", "-w", "env", "-i", "LANG=C.UTF-8", "HOME=/root"]
-        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return subprocess.run(
-            [*entered, path, *command], input=given, capture_output=True, text=True, timeout=COMMAND_S
-        )
+        """Run it there as root, with ``given`` as its standard input."""
 
     def run(self, *command: str, given: str = "") -> str:
         """Its output. Raises BoardError."""
@@ -110,27 +70,8 @@ class Board:
         return self.run("journalctl", "--no-pager", "--output=cat", "-u", unit)
 
     def until(self, condition: Callable[[], object], timeout_s: float, otherwise: str) -> None:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * self.slowness
         while not condition():
             if time.monotonic() > deadline:
-                raise BoardError(f"{otherwise} within {timeout_s:g} s")
+                raise BoardError(f"{otherwise} within {timeout_s * self.slowness:g} s")
             time.sleep(0.1)
-
-    # ---- the serial line, as udev would do it: the container has no devices of its own ----
-
-    def plug_line(self, port: str) -> None:
-        """``port``: the pseudo-terminal's name on this machine."""
-        device = f"{_PTS}/{Path(port).name}"
-        self.run("chown", "root:pile-agent", device)
-        self.run("chmod", "660", device)
-        self.run("ln", "-sfn", device, LINE)
-
-    def unplug_line(self) -> None:
-        self.run("rm", "-f", LINE)
-
-
-def _comm(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

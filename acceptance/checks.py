@@ -5,15 +5,16 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from acceptance.board import BoardError
 from acceptance.powercuts import with_power_cuts, without_fsync
-from acceptance.rig import CONFIG, Rig
+from acceptance.rig import CONFIG, PackageRig, Rig
 from agent.protocol.commands import Reboot
 from agent.protocol.results import Result
 from sim.story import start, stop
 
-Check = Callable[[Rig], str]
+Check = Callable[[Any], str]  # of a Rig, or of the kind it needs
 
 MANUAL = Path(__file__).parents[1] / "docs" / "operations" / "install.md"
 
@@ -22,10 +23,10 @@ ACCEPTED, OK = Result.ACCEPTED, Result.OK
 WATCHDOG_S = 20  # WatchdogSec of the unit
 
 
-def installed(rig: Rig) -> str:
+def installed(rig: PackageRig) -> str:
     """The package on a fresh Debian."""
     board = rig.board
-    board.disk.put(rig.package, "/root/pile-agent.deb")
+    board.put(rig.package, "/root/pile-agent.deb")
     said = board.run("dpkg", "-i", "/root/pile-agent.deb")
     expect("not started, for want of" in said, f"dpkg did not say what is missing: {said}")
     for unit in UNITS:
@@ -39,7 +40,7 @@ def installed(rig: Rig) -> str:
     return "user, folders, three units enabled; waits for pile.toml"
 
 
-def first_start(rig: Rig) -> str:
+def first_start(rig: PackageRig) -> str:
     """One file edited, the root of trust put there: READY, and connected both ways."""
     board = rig.board
     rig.configure()
@@ -106,10 +107,10 @@ def hung(rig: Rig) -> str:
     return f"stopped by the board, killed by systemd, back; {bill_of(rig, 'A3')['energy_wh']} Wh billed"
 
 
-def unplugged(rig: Rig) -> str:
+def unplugged(rig: PackageRig) -> str:
     """The serial adaptor pulled, and back as another device of the same name."""
     was = rig.board.run("readlink", "/dev/pile0").strip()
-    rig.board.unplug_line()
+    rig.container.unplug_line()
     rig.site.board({"do": "cut"})
     rig.board.until(lambda: rig.board.status()["lines"][0]["reason"], 20, "the agent does not notice")
     reason = rig.board.status()["lines"][0]["reason"]

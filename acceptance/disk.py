@@ -4,10 +4,9 @@ import fcntl
 import os
 import shutil
 import struct
-import subprocess
 from pathlib import Path
 
-from acceptance.missing import MissingError
+from acceptance.missing import MissingError, run
 
 PACKAGES = "systemd,systemd-sysv,udev,dbus,python3,procps,iproute2"
 SUITE = "bookworm"
@@ -28,14 +27,14 @@ def debian(cache: Path) -> Path:
         return image
     cache.mkdir(parents=True, exist_ok=True)
     archive, fresh = cache / "debian-12.tar", image.with_suffix(".new")
-    _run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(archive))
+    run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(archive))
     with open(fresh, "wb") as file:
         file.truncate(BYTES)
-    _run("mkfs.ext4", "-q", "-F", str(fresh))
+    run("mkfs.ext4", "-q", "-F", str(fresh))
     disk = Disk(fresh, cache / "mounted")
     disk.mount()
     try:
-        _run("tar", "-xf", str(archive), "-C", str(disk.folder))
+        run("tar", "-xf", str(archive), "-C", str(disk.folder))
     finally:
         disk.unmount()
     archive.unlink()
@@ -53,15 +52,15 @@ class Disk:
     @classmethod
     def copied(cls, image: Path, folder: Path) -> "Disk":
         copy = folder / "board.ext4"
-        _run("cp", "--sparse=always", "--reflink=auto", str(image), str(copy))
+        run("cp", "--sparse=always", "--reflink=auto", str(image), str(copy))
         return cls(copy, folder / "board")
 
     def mount(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        _run("mount", "-o", "loop", str(self.image), str(self.folder), word="loop")
+        run("mount", "-o", "loop", str(self.image), str(self.folder), word="loop")
 
     def unmount(self) -> None:
-        _run("umount", str(self.folder))
+        run("umount", str(self.folder))
 
     def cut_power(self) -> None:
         """From now on nothing more reaches the disk; what was not synced is gone after the next mount."""
@@ -75,11 +74,3 @@ class Disk:
 
     def put(self, source: Path, target: str) -> None:
         shutil.copy(source, self.folder / target.lstrip("/"))
-
-
-def _run(*command: str, word: str = "") -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise MissingError(
-            f"{word or command[0]}: {' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}"
-        )

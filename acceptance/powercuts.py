@@ -57,7 +57,7 @@ def without_fsync(rig: Rig, cuts: int, rng: random.Random) -> str:
     """Ends at the first loss."""
     library = rig.folder / "nosync.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, "-x", "c", "-"], input=NO_SYNC.encode(), check=True)
-    rig.board.disk.put(library, "/usr/lib/nosync.so")
+    rig.board.put(library, "/usr/lib/nosync.so")
     for unit in UNITS:
         rig.board.run("install", "-d", f"/etc/systemd/system/{unit}.service.d")
         drop_in = "[Service]\nEnvironment=LD_PRELOAD=/usr/lib/nosync.so\n"

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pile-router", description="Hand the platform's commands on, each to its pile alone.")
+    parser = argparse.ArgumentParser(
+        prog="pile-router", description="Hand the platform's commands on, each to its pile alone."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _configured(commands.add_parser("run", help="hand on commands until a signal"), _run)
     _configured(commands.add_parser("check", help="say what is wrong with the configuration"), _check)
