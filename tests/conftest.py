@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from hypothesis import settings
 from rabbit_helpers import PILE, Rabbit
 
 from sim.broker import ServerTls
 from sim.rabbit_users import master, pile_users
 from sim.rabbitmq import RabbitMq
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("untimed")
 
 LONGEST = (
     "rabbitmq",

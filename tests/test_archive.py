@@ -266,7 +266,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.binary(min_size=1, max_size=8)), max_size=6))
 @example([(END + 12, b"\0\0\0\0"), (END + 8, b"\0\0\0\0")])
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 def test_an_archive_with_any_bytes_changed_is_read_or_refused(changes: list[tuple[int, bytes]]) -> None:
     data = SMALL
     for at, replacement in changes:
@@ -285,7 +285,6 @@ NAMES = st.text("abc.-_/ ~\\:\0é", min_size=1, max_size=12)
 
 
 @given(st.dictionaries(NAMES, st.binary(max_size=40), max_size=6))
-@settings(deadline=None)
 def test_any_names_are_kept_below_the_folder_or_refused(files: dict[str, bytes]) -> None:
     try:
         names = list(read(packed(files)))

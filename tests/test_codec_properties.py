@@ -38,7 +38,7 @@ from agent.protocol.jsonform import encode_json, message_to_json
 from agent.protocol.results import Result
 from cext.message import LINE_BYTES_MAX, MessageError, pile_of
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=60)
 
 clean = st.characters(exclude_categories=("Cc", "Cs"))
 texts = st.text(clean.filter(lambda character: character != ","), max_size=20)
@@ -154,7 +154,7 @@ def test_a_stop_takes_any_money(money: tuple[int, int, int], kind: int) -> None:
 seconds_of_day = st.integers(0, 24).map(lambda hour: hour * 3600)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(st.tuples(seconds_of_day.filter(lambda second: second < 86400), seconds_of_day), min_size=1, max_size=4)
 )
@@ -201,13 +201,13 @@ def read_or_refuse(payload: bytes) -> None:
     pile_of(payload)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(payload: bytes) -> None:
     read_or_refuse(payload)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.sampled_from(range(100, 115)), st.lists(st.binary(max_size=12) | integers.map(lambda n: b"%d" % n), max_size=30)
 )
@@ -216,7 +216,7 @@ def test_any_data_behind_a_good_header(number: int, fields: list[bytes]) -> None
     read_or_refuse(line(number) + b",0,0" + b"".join(b"," + field for field in fields))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.sampled_from(list(COMMANDS.values())), st.booleans(), st.data())
 def test_mutated_examples(command: Any, is_reply: bool, chosen: st.DataObject) -> None:
     """Bytes replaced, removed, inserted, doubled and moved in a message that was good."""

@@ -402,7 +402,7 @@ def test_a_stop_ordered_while_the_port_is_gone_fails_at_once() -> None:
 # ---- whatever stands in the registers
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 0xFFFF), min_size=200, max_size=200))
 def test_whatever_the_registers_hold_is_a_reading_that_the_core_takes(words: list[int]) -> None:
     values: Values = {}

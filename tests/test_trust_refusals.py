@@ -371,7 +371,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_metadata_with_anything_anywhere_are_refused(data: st.DataObject, bundle_and_pile: tuple[Path, Pile]) -> None:
     """Before a signature is checked, the JSON is read: it may hold what it likes."""
     bundle, pile = bundle_and_pile
