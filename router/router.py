@@ -31,6 +31,7 @@ _RECONNECT_FIRST_S = 0.5
 _FAREWELL_S = 1.0  # for the broker to say that it has heard our goodbye
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
+_RENEW_AFTER_S, _RENEW_EVERY_S = 5.0, 60.0
 _KEPT_PROPERTIES = ("content_type", "content_encoding", "message_id", "timestamp", "expiration", "type")
 
 
@@ -48,6 +49,8 @@ class Router:
         self._on_stopped: Callable[[], None] = lambda: None
         self._session: Session | None = None
         self._mqtt: MqttOutput | None = None
+        self._refusals: dict[str, _Refusals] = {}  # by pile, over all connections
+        self._renewed_at = -_RENEW_EVERY_S
         self._forget()
 
     def start(self) -> None:
@@ -131,7 +134,6 @@ class Router:
         """What is on its way is the broker's again."""
         self._window = Window()
         self._sent: dict[int, _Sent] = {}  # by number of publish, in order
-        self._retries: dict[int, tuple[int, float]] = {}  # by delivery tag: how often, since when
         self._counters.in_flight = 0
 
     def _end(self) -> None:
@@ -216,12 +218,26 @@ class Router:
     def _retry(self, sent: "_Sent") -> None:
         """Again after a pause, for a while; then it is parked, so that it does not hold up its pile for ever."""
         self._counters.refused += 1
-        now = time.monotonic()
-        tries, since = self._retries.get(sent.job.tag, (0, now))
-        self._retries[sent.job.tag] = (tries + 1, since)
-        pause_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(tries, 16))
-        reason = sent.parked_for or (Unroutable.REFUSED if now - since >= self._config.output.retry_s else None)
-        self._loop.call_later(pause_s, partial(self._again, self._window, sent.job, reason))
+        job, now = sent.job, time.monotonic()
+        refusals = self._refusals.get(job.pile)
+        if (
+            refusals is None or now - refusals.last > 3 * _RETRY_MAX_S
+        ):  # those of long ago were another instance's to end
+            refusals = self._refusals[job.pile] = _Refusals(now)
+        pause_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(refusals.tries, 16))
+        refusals.tries, refusals.last = refusals.tries + 1, now
+        refused_s = now - refusals.since
+        if refused_s >= _RENEW_AFTER_S and now - self._renewed_at >= _RENEW_EVERY_S:
+            self._renew(job.pile)
+            return
+        reason = sent.parked_for or (Unroutable.REFUSED if refused_s >= self._config.output.retry_s else None)
+        self._loop.call_later(pause_s, partial(self._again, self._window, job, reason))
+
+    def _renew(self, pile: str) -> None:
+        """Connect anew: RabbitMQ's channels look for a quorum queue's leader once, at their first message to it, and
+        one that found a node that had just died refuses all for that queue, for good."""
+        self._renewed_at = time.monotonic()
+        self._lose(f"messages for pile {pile or '?'} are refused: a new connection may find their queue's new leader")
 
     def _again(self, window: Window, job: Job, reason: Unroutable | None) -> None:
         if window is not self._window:
@@ -242,7 +258,7 @@ class Router:
         self._settle(job)
 
     def _settle(self, job: Job) -> None:
-        self._retries.pop(job.tag, None)
+        self._refusals.pop(job.pile, None)
         following = self._window.settle(job)
         if following is not None:
             self._send(following)
@@ -266,3 +282,12 @@ class _Sent:
     job: Job
     parked_for: Unroutable | None = None  # it is on its way to the parking queue
     has_returned: bool = False  # no queue takes it
+
+
+@dataclass
+class _Refusals:
+    """Of a pile's message, one after another."""
+
+    since: float
+    last: float = 0.0
+    tries: int = 0

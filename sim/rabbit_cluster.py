@@ -32,6 +32,10 @@ class RabbitCluster:
                 start.start()
             for start in starts:
                 start.join()
+            # While others join, pause_minority may pause a node that sees too few of them.
+            for node in self.nodes:
+                node.ctl("await_online_nodes", str(_NODES))
+                node.ctl("await_startup")
         except BaseException:
             self._end()
             raise

@@ -14,7 +14,7 @@ from agent.protocol.results import Result
 WATCHDOG_S = 3.0
 AS_AGENT = 'import sys\nif sys.argv[1:2] == ["run"]:\n    '  # but not in the installer's self-test
 IMPATIENT = "import agent.pile.upgrade\nagent.pile.upgrade.GATE_MS = 1000\n"
-NEVER_LINKED = f"{IMPATIENT}import agent.link.link\nagent.link.link.Link.start = lambda link: None\n"
+NEVER_LINKED = f"{IMPATIENT}import agent.link.link\nagent.link.link.Link.start = lambda link, delay_s: None\n"
 NOT_PROVED = "it was started as often as allowed and did not prove itself"
 TRIES = 3
 STAGES_SHOWN = ["waiting", "arming", "committed"]  # those that last a second

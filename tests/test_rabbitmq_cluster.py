@@ -48,7 +48,7 @@ def test_a_node_with_the_leaders_is_killed_mid_stream(nodes: list[RabbitMq], tmp
                     first.kill9()
                 channel.basic_publish(EXCHANGE, KEY, line, BasicProperties(delivery_mode=2))
             wait_until(lambda: depth(channel, QUEUE) == 0 and router.counter("in_flight") == 0, 30.0)
-        assert router.counter("connections_total") == 2
+        assert router.counter("connections_total") in (2, 3)  # a channel may have found a leader that had just died
 
     settings = config(third.port, pile=PILE, client_id=PILE, username=PILE, password=PASSWORD, mode="routed")
     with Pile(settings) as pile:
