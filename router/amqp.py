@@ -184,7 +184,10 @@ def reason(config: InputConfig, error: BaseException) -> str:
     if isinstance(error, pika.exceptions.ProbableAccessDeniedError):
         return f"vhost {config.vhost} does not exist, or is not for {config.username or 'our certificate'}"
     if isinstance(error, pika.exceptions.IncompatibleProtocolError):  # in TLS 1.3 a certificate is refused only now
-        hint = "is it AMQP 0-9-1?" if config.tls is not None else "is it AMQP 0-9-1? does this port want TLS?"
+        wants = (
+            "does it want a client certificate, or another?" if config.tls is not None else "does this port want TLS?"
+        )
+        hint = f"is it AMQP 0-9-1? {wants}"
         return alert(str(error)) or f"closed the connection before the login: {hint}"
     if isinstance(error, pika.exceptions.StreamLostError):
         return "the connection was lost"

@@ -302,10 +302,11 @@ def test_a_refused_publish_gives_the_rows_back_and_keeps_commands_coming(
 
         (broker.folder / "acl").write_text("\n".join([*RIGHTS, "user 32010001", f"topic write {REPLY}", ""]))
         _reload(broker)
-        pile.run_until(lambda: not pile.outbox and len(platform.payloads(REPLY)) == 3)
+        pile.run_until(lambda: not pile.outbox and len(set(platform.payloads(REPLY))) == 3)
         assert pile.link.state.reason == ""
 
-    assert platform.payloads(REPLY) == [b"row 1", b"row 2", b"row 3"]
+    # What was on its way while the rights changed comes twice.
+    assert list(dict.fromkeys(platform.payloads(REPLY))) == [b"row 1", b"row 2", b"row 3"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,9 @@ def test_what_is_refused_is_said_in_words_and_once(
     settings: dict[str, str],
     words: str,
 ) -> None:
-    assert said(router(rabbitmq, tmp_path, papers.tls(*tls.split(" ")), **settings)) == words
+    # In TLS 1.3 the refusal comes after the handshake, and is lost where our next bytes cross it.
+    crossed = "closed the connection before the login: is it AMQP 0-9-1? does it want a client certificate, or another?"
+    assert said(router(rabbitmq, tmp_path, papers.tls(*tls.split(" ")), **settings)) in (words, crossed)
 
 
 def test_a_port_with_tls_one_without_and_a_name_that_is_not_the_brokers(
