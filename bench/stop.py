@@ -22,6 +22,7 @@ from statistics import median, quantiles
 
 from agent.clock import Clock
 from agent.pile.actions import StopGun
+from agent.pile.events import FromBoard, JobDone
 from agent.power.bus import Bus
 from agent.power.config import DeviceConfig, LineConfig
 from agent.power.profile import load_profile
@@ -66,8 +67,9 @@ class Board:
             self.seen.append(self.frames.get())
 
     def next_write(self) -> Frame:
+        deadline = time.monotonic() + PATIENCE_S
         while True:
-            frame = self.frames.get(timeout=PATIENCE_S)
+            frame = self.frames.get(timeout=max(deadline - time.monotonic(), 0.0))
             self.seen.append(frame)
             if frame.is_write:
                 return frame
@@ -85,7 +87,8 @@ def main(stops: int = STOPS) -> list[Target]:
 
 def measure(baud: int, stops: int) -> Target:
     rng = random.Random(baud)
-    with board_at(baud) as board, polling(board.port, baud) as bus:
+    over: SimpleQueue[JobDone] = SimpleQueue()
+    with board_at(baud) as board, polling(board.port, baud, over) as bus:
         latencies, frames_s = [], []
         for number in range(stops):
             time.sleep(rng.uniform(0.0, MOST_PAUSE_S))
@@ -95,6 +98,7 @@ def measure(baud: int, stops: int) -> Target:
             frame = board.next_write()
             latencies.append(frame.ended_at - ordered_at)
             frames_s.append(frame.ended_at - frame.began_at)
+            over.get(timeout=PATIENCE_S)  # a stop that meets another of its gun is that one
         exchange_s = longest_exchange_s(board.seen)
     return tell(baud, latencies, exchange_s, median(frames_s))
 
@@ -128,11 +132,16 @@ def board_at(baud: int) -> Iterator[Board]:
 
 
 @contextmanager
-def polling(port: str, baud: int) -> Iterator[Bus]:
+def polling(port: str, baud: int, over: "SimpleQueue[JobDone]") -> Iterator[Bus]:
     """A bus that measures without a pause, but for the silent board, which it asks ever more seldom."""
+
+    def post(event: FromBoard) -> None:
+        if isinstance(event, JobDone):
+            over.put(event)
+
     profile = load_profile("reference")
     boards = (DeviceConfig("board", 1, profile, (1, 2)), DeviceConfig("silent board", 2, profile, (3, 4)))
-    bus = Bus((LineConfig(port, boards, baud=baud, poll_ms=50),), lambda _event: None, _fail, Clock())
+    bus = Bus((LineConfig(port, boards, baud=baud, poll_ms=50),), post, _fail, Clock())
     bus.start()
     time.sleep(2.0)
     yield bus

@@ -169,7 +169,7 @@ def _helped(
     if running and running == before.version and not before.is_open:
         return Flashed(InstallFailed.result, f"{reason}; it {left} as before", running)
     if last_good is None:
-        return Flashed(InstallFailed.result, f"{reason}; there is no last good image: {left}", running)
+        return Flashed(InstallFailed.result, f"{reason}; there is no last good image; the board says: {left}", running)
     try:
         after = yield from push(last_good, left)
     except InstallFailed as error:

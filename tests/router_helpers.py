@@ -3,13 +3,15 @@
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from broker_helpers import wait_until
 from pika.adapters.blocking_connection import BlockingChannel
+from rabbit_helpers import Rabbit
 
 from sim.broker import free_port
 from sim.rabbit_users import PASSWORD
@@ -114,6 +116,15 @@ class RouterProcess:
         assert self._process is not None
         if self._process.poll() is None:
             assert self.stop() == 0, self.log
+
+
+@contextmanager
+def clean_platform(rabbitmq: Rabbit) -> Iterator[BlockingChannel]:
+    """A channel for who publishes. None of the router's queues is left."""
+    with rabbitmq.connection() as connection, connection.channel() as channel:
+        for queue in (QUEUE, PARKED):
+            channel.queue_delete(queue)
+        yield channel
 
 
 def publish(channel: BlockingChannel, lines: Iterable[bytes]) -> None:

@@ -24,7 +24,7 @@ def test_an_image_that_does_not_start_and_has_no_forerunner_leaves_the_guns_out_
     watch.site.board({"do": "firmware_faults", "refuses": ["verify"]})
     text = upgrades.until_over(upgrades.order("R1", "2.0.0"), ACCEPTED, Result.INSTALL_FAILED)
     assert text.startswith("board (unit 1): 5 attempts; receiving; 2048 of 2048 bytes: ")
-    assert text.endswith("there is no last good image: receiving; 2048 of 2048 bytes")
+    assert text.endswith("there is no last good image; the board says: receiving; 2048 of 2048 bytes")
     watch.until(lambda: [gun["status"] for gun in watch.status()["guns"]] == ["updating"] * 2)
     watch.until_answered(watch.start(1, "A1"), Result.BUSY)
     assert watch.site.board({"do": "state"})["state"]["firmware"]["state"] == "receiving"

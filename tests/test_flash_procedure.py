@@ -198,7 +198,7 @@ def test_what_fails_for_good_after_the_erase_brings_the_last_good_image_back(nam
     told = flash(board)
     assert (told.result, told.version) == (59, "")
     assert told.text.startswith("5 attempts, ")
-    assert "there is no last good image: " in told.text
+    assert "there is no last good image; the board says: " in told.text
 
     helped = always(fault, name)
     flashed = flash(helped, last_good=Image(image_data(OLD, 200), ""))
@@ -241,7 +241,7 @@ def test_an_image_that_boots_as_another_version_is_replaced_by_the_last_good_one
 def test_an_image_that_boots_as_another_version_stays_when_there_is_no_other() -> None:
     board = MemoryBoard()
     board.firmware.faults.boots_as = "0.9.0"
-    text = "activated, but it runs 0.9.0, expected 1.5.0; there is no last good image: runs 0.9.0"
+    text = "activated, but it runs 0.9.0, expected 1.5.0; there is no last good image; the board says: runs 0.9.0"
     assert flash(board) == Flashed(59, text, "0.9.0")
 
 

@@ -8,7 +8,7 @@ from broker_helpers import Pile, Platform, config, wait_until
 from certificates import Authority
 from pika.adapters.blocking_connection import BlockingChannel
 from rabbit_helpers import Rabbit, depth
-from router_helpers import PARKED, QUEUE, RouterProcess, command, drain, publish
+from router_helpers import PARKED, QUEUE, RouterProcess, clean_platform, command, drain, publish
 
 from agent.link.config import TlsConfig
 from sim.broker import ServerTls, ShippedMosquitto
@@ -37,9 +37,7 @@ def known_to_the_broker(rabbitmq: Rabbit) -> None:
 
 @pytest.fixture
 def platform(rabbitmq: Rabbit) -> Iterator[BlockingChannel]:
-    with rabbitmq.connection() as connection, connection.channel() as channel:
-        channel.queue_delete(QUEUE)
-        channel.queue_delete(PARKED)
+    with clean_platform(rabbitmq) as channel:
         yield channel
 
 

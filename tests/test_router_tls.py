@@ -10,7 +10,7 @@ from broker_helpers import Pile, config, wait_until
 from certificates import Authority
 from pika.adapters.blocking_connection import BlockingChannel
 from rabbit_helpers import PILE, Rabbit, depth
-from router_helpers import PARKED, QUEUE, RouterProcess, command, drain, publish
+from router_helpers import PARKED, QUEUE, RouterProcess, clean_platform, command, drain, publish
 
 from agent.link.config import TlsConfig
 from router.config import load_config
@@ -57,9 +57,7 @@ def known_to_the_broker(rabbitmq: Rabbit) -> None:
 
 @pytest.fixture
 def platform(rabbitmq: Rabbit) -> Iterator[BlockingChannel]:
-    with rabbitmq.connection() as connection, connection.channel() as channel:
-        for queue in (QUEUE, PARKED):
-            channel.queue_delete(queue)
+    with clean_platform(rabbitmq) as channel:
         yield channel
 
 

@@ -12,7 +12,6 @@ from agent.protocol.results import Result
 from cext.message import FieldKind, FieldSpec, Shape
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-PILE_LENGTH_MAX = 32
 
 
 @dataclass(frozen=True)
