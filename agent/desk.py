@@ -96,6 +96,10 @@ class Desk:
             return False
         return True
 
+    def others_came(self, count: int) -> None:
+        """Messages of other piles that the link did not even hand on."""
+        self.counters["foreign"] += count
+
     def _command_came(self, payload: bytes, key: bytes) -> None:
         first = self._journal.seen(key)
         event = self._event(payload, key.hex())

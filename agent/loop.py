@@ -69,7 +69,9 @@ class Agent:
 
         self._bridge = Bridge(config.firmware, self._clock, self._poller, self._firmware_said, self._restart)
         self._desk = Desk(config, self._restored_state(), self._journal, self._bus, self._bridge, self._clock)
-        callbacks = Callbacks(self._message_came, self._row_delivered, self._link_changed, self._server_tried)
+        callbacks = Callbacks(
+            self._message_came, self._desk.others_came, self._row_delivered, self._link_changed, self._server_tried
+        )
         self._link = Uplink(
             config.link, self._desk.state.server, config.servers, callbacks,
             self._poller, time.monotonic, random.Random(),

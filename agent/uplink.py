@@ -31,9 +31,11 @@ GOODBYE_S = 1.0  # the loop waits for it, and the boards' watchdogs with it
 
 @dataclass(frozen=True)
 class Callbacks:
-    """A link's own, told of the link in use; ``on_message`` also of one that is tried. ``on_tried`` is posted."""
+    """A link's own, told of the link in use; ``on_message`` and ``on_others`` also of one that is tried. ``on_tried``
+    is posted."""
 
     on_message: Callable[[bytes], bool | None]
+    on_others: Callable[[int], None]
     on_delivered: Callable[[int], None]
     on_state: "Callable[[LinkState], None]"
     on_tried: Callable[[Server, bool, str], None]  # server, whether it was reached, else why not
@@ -218,8 +220,9 @@ class Uplink:
 
         config = replace(self._config, host=server.host, port=server.port)
         told = partial(self._state_told, server)
+        calls = self._callbacks
         return Link(
-            config, self._callbacks.on_message, self._callbacks.on_delivered, told, self._poll, self._now, self._rng
+            config, calls.on_message, calls.on_others, calls.on_delivered, told, self._poll, self._now, self._rng
         )
 
     def _state_told(self, server: Server, state: "LinkState") -> None:

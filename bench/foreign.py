@@ -111,9 +111,11 @@ def spaced(office: Office, pid: int, qos: int) -> float:
 @contextmanager
 def running(command: list[str]) -> Iterator[int]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-        time.sleep(3.0)
-        yield process.pid
-        process.terminate()
+        try:
+            time.sleep(3.0)
+            yield process.pid
+        finally:
+            process.terminate()
 
 
 def cpu_s(pid: int) -> float:

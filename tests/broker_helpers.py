@@ -53,6 +53,8 @@ class Pile:
     def __init__(self, settings: LinkConfig, now: Callable[[], float] = time.monotonic) -> None:
         self.poll = Poller()
         self.received: list[bytes] = []
+        self.offered = 0  # messages, accepted or not
+        self.others = 0  # messages of other piles that came as their number alone
         self.outbox: dict[int, bytes] = {}
         self.delivered: list[int] = []
         self.states: list[LinkState] = []
@@ -64,7 +66,9 @@ class Pile:
         self._now = now
         self._window = 0
         self._cursor = 0
-        self.link = Link(settings, self._on_message, self._on_delivered, self._on_state, self.poll, now, Random(1))
+        self.link = Link(
+            settings, self._on_message, self._on_others, self._on_delivered, self._on_state, self.poll, now, Random(1)
+        )
 
     @property
     def reasons(self) -> list[str]:
@@ -108,10 +112,14 @@ class Pile:
         connection._socket.shutdown(socket.SHUT_RDWR)
 
     def _on_message(self, payload: bytes) -> bool | None:
+        self.offered += 1
         is_accepted = self.accepts(payload)
         if is_accepted:
             self.received.append(payload)
         return is_accepted
+
+    def _on_others(self, count: int) -> None:
+        self.others += count
 
     def _on_state(self, state: LinkState) -> None:
         self.before_state(state)

@@ -61,6 +61,16 @@ def numbered(name: str, count: int) -> list[bytes]:
     return [b"%s %03d" % (name.encode(), n) for n in range(count)]
 
 
+def fleet(count: int) -> list[bytes]:
+    """104 for other piles, each followed by one for this pile."""
+    lines = [(b"10.0.0.1,v,104,%d,%s,1" % (n, pile)) for n in range(count) for pile in (b"32010002", PILE.encode())]
+    return [line for line in lines for _ in range(1 if PILE.encode() in line else 9)]
+
+
+def own(lines: list[bytes]) -> list[bytes]:
+    return [line for line in lines if PILE.encode() in line]
+
+
 def first_occurrences(payloads: list[bytes]) -> list[bytes]:
     return list(dict.fromkeys(payloads))
 
@@ -162,6 +172,53 @@ def test_commands_sent_while_the_pile_was_away_come_in_order(site: Site) -> None
         pile.run_until(lambda: len(pile.received) >= 50)
 
     assert pile.received == commands
+
+
+def test_what_is_for_other_piles_is_dropped_and_acknowledged(site: Site) -> None:
+    lines = fleet(30)
+    with site.pile() as pile:
+        pile.run_until_ready()
+        site.platform.command(*lines)
+        pile.run_until(lambda: len(own(pile.received)) == 30 and pile.others + len(pile.received) == len(lines))
+        assert own(pile.received) == own(lines)
+        assert len(pile.received) == 31  # the first of the others' came whole, for the log
+        assert pile.link.state.counters.received == len(lines)
+
+    with site.pile() as pile:  # had one not been acknowledged, it would come again
+        pile.run_until_ready()
+        site.platform.command(b"last")
+        pile.run_until(lambda: pile.received == [b"last"])
+        assert pile.others == 0
+
+
+def test_none_of_the_own_commands_is_lost_among_others_though_the_connection_is(site: Site) -> None:
+    lines = fleet(60)
+    with site.pile() as pile:
+        pile.run_until_ready()
+        site.platform.command(*lines)
+        for goal in (15, 30, 45):
+            pile.run_until(lambda: len(own(pile.received)) >= goal)  # noqa: B023 it is run at once
+            pile.cut()
+        pile.run_until(lambda: len(set(own(pile.received))) == 60)
+
+    assert first_occurrences(own(pile.received)) == own(lines)
+    assert pile.link.state.counters.dials >= 4
+
+
+def test_an_own_command_that_is_not_taken_yet_holds_back_what_is_behind_it(site: Site) -> None:
+    lines = fleet(10)
+    with site.pile() as pile:
+        pile.run_until_ready()
+        pile.accepts = lambda payload: None
+        site.platform.command(*lines)
+        pile.run_until(lambda: pile.offered)
+        for _ in range(20):
+            pile.turn()
+        assert (pile.received, pile.others) == ([], 0)
+        pile.accepts = lambda payload: True
+        pile.link.take_messages()
+        pile.run_until(lambda: len(own(pile.received)) == 10)
+        assert own(pile.received) == own(lines)
 
 
 def test_a_command_that_could_not_be_stored_comes_again_before_the_later_ones(site: Site) -> None:

@@ -90,8 +90,8 @@ def broker():
 threading.Thread(target=broker, daemon=True).start()
 lines, poll = [], Poller()
 config = LinkConfig("127.0.0.1", server.getsockname()[1], "P1", "client")
-link = Link(config, lambda line: lines.append(line) or True, lambda row: None, lambda state: None,
-            poll, time.monotonic, random.Random())
+link = Link(config, lambda line: lines.append(line) or True, lambda others: None, lambda row: None,
+            lambda state: None, poll, time.monotonic, random.Random())
 link.start()
 deadline = time.monotonic() + 10
 while time.monotonic() < deadline and not UNTIL:

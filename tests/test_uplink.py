@@ -28,7 +28,7 @@ class Pile:
         self.outbox: dict[int, bytes] = {}
         self.connections: list[bool] = []
         self._window, self._cursor = -1, 0
-        callbacks = Callbacks(self._message_came, self._delivered, self._state_told, self._tried)
+        callbacks = Callbacks(self._message_came, lambda count: None, self._delivered, self._state_told, self._tried)
         self.uplink = Uplink(
             config(own), at(stored) if stored is not None else None, ServerTiming(trial_s, fallback_s), callbacks,
             self.poll, time.monotonic, random.Random(1),

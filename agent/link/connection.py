@@ -21,6 +21,7 @@ class ConnectionEvents(Protocol):
     def login_answered(self, code: ReasonCode, properties: Properties | None) -> None: ...
     def subscription_answered(self, codes: list[ReasonCode], properties: Properties | None) -> None: ...
     def message_came(self, payload: bytes) -> bool | None: ...  # True: acknowledge it, now; None: not yet
+    def others_came(self, count: int) -> None: ...  # messages of other piles, which were dropped
     def publish_answered(self, packet_id: int, code: ReasonCode, properties: Properties | None) -> None: ...
     def connection_lost(self, by_broker: bool, code: ReasonCode, properties: Properties | None) -> None: ...
     def connection_broken(self, error: Exception) -> None: ...  # paho could not make sense of what came
@@ -35,6 +36,7 @@ class Connection:
 
     def __init__(self, dialled: Dialled, poll: Poller, events: ConnectionEvents) -> None:
         self._client = dialled.client
+        self._inbound = dialled.inbound
         self._errors = dialled.errors
         self._poll = poll
         self._events = events
@@ -84,7 +86,7 @@ class Connection:
             if left_s <= 0:
                 return
             writers = [self._fd] if self._client.want_write() else []
-            select.select([self._fd], writers, [], 0.0 if self._has_decrypted() else left_s)
+            select.select([self._fd], writers, [], 0.0 if self._has_read_ahead() else left_s)
             self._on_ready(0)
 
     def disconnect(self, timeout_s: float) -> None:
@@ -104,24 +106,27 @@ class Connection:
     def _on_ready(self, _events: int) -> None:
         """Read and write what the socket allows. Also right when it is not ready: then nothing happens."""
         self._guarded(self._read_and_write)
-        if self._is_open and self._has_decrypted():
-            self._poll.post(self._read_decrypted)
+        if self._is_open and self._has_read_ahead():
+            self._poll.post(self._read_on)
 
     def _read_and_write(self) -> None:
         """Together: an acknowledgement that is queued by the reading and written at once changes no interest."""
         self._client.loop_read()
+        others = self._inbound.take_dropped()
+        if others:
+            self._events.others_came(others)
         if self._is_open and self._client.want_write():
             self._client.loop_write()  # TCP's own ACK goes with it
         elif self._is_open:
             # The kernel delays it, unless told not to, every time; a broker with Nagle's algorithm waits for it.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def _has_decrypted(self) -> bool:
-        """Whether TLS holds bytes that are read from the socket already, so that epoll knows nothing of them."""
-        pending: Callable[[], int] = getattr(self._socket, "pending", int)  # a plain socket has none
-        return pending() > 0
+    def _has_read_ahead(self) -> bool:
+        """Whether there are bytes that were read from the socket already, so that epoll knows nothing of them."""
+        pending: Callable[[], int] = getattr(self._socket, "pending", int)  # of TLS; a plain socket has none
+        return self._inbound.has_more or pending() > 0
 
-    def _read_decrypted(self) -> None:
+    def _read_on(self) -> None:
         if self._is_open:
             self._on_ready(0)
 
@@ -170,10 +175,11 @@ class Connection:
             message = self._untaken[0]
             is_taken = self._events.message_came(bytes(message.payload))
             if is_taken is None:
-                return
+                break
             self._untaken.popleft()
             if is_taken:
                 self._client.ack(message.mid, message.qos)
+        self._inbound.drops = not self._untaken
 
     def _on_publish(
         self, _client: Client, _userdata: Any, packet_id: int, code: ReasonCode, properties: Properties | None

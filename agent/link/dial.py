@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from agent import reach
 from agent.link import reasons
 from agent.link.config import LinkConfig, TlsConfig
+from agent.link.inbound import Inbound, InboundClient
 from agent.poller import Poller
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ class LastError(logging.Handler):
 
 @dataclass(frozen=True)
 class Dialled:
-    """A paho client whose socket is open, non-blocking, and has sent CONNECT. It has no callbacks yet."""
+    """A paho client whose socket is open, non-blocking, and has sent CONNECT. It has no callbacks yet. ``inbound``:
+    what it reads; under TLS nothing is in there."""
 
     client: Client
+    inbound: Inbound
     errors: LastError
 
 
@@ -91,7 +94,8 @@ class Dialler:
 def dial(config: LinkConfig) -> Dialled:
     """Look up, connect, shake hands, send CONNECT. Blocks; raises DialError."""
     errors = LastError()
-    client = new_client(config, errors)
+    inbound = Inbound(config.pile, config.protocol == "5")
+    client = new_client(config, errors, inbound)
     try:
         if config.protocol == "5":
             client.connect(config.host, config.port, config.keepalive_s, clean_start=False, properties=_session(config))
@@ -101,17 +105,18 @@ def dial(config: LinkConfig) -> Dialled:
         raise DialError(reasons.dial_failed(config, error)) from error
     if client.socket() is None:  # paho closed it because CONNECT could not be sent
         raise DialError(reasons.dropped_at_login(config, errors.text))
-    return Dialled(client, errors)
+    return Dialled(client, inbound, errors)
 
 
-def new_client(config: LinkConfig, errors: LastError) -> Client:
+def new_client(config: LinkConfig, errors: LastError, inbound: Inbound) -> Client:
     """A paho client for one connection.
 
     Each connection has a client of its own, so that nothing of the last one can leak into it: no half-read packet,
     no queue of publishes that paho would resend between ours, no packet id of an acknowledgement that comes too late.
     """
     is_v5 = config.protocol == "5"
-    client = Client(
+    new = partial(InboundClient, inbound) if config.tls is None else Client
+    client = new(
         CallbackAPIVersion.VERSION2,
         client_id=config.client_id,
         clean_session=None if is_v5 else False,

@@ -8,7 +8,9 @@ the last ``window`` of them may be repeated after a loss, and none is skipped.
 
 Commands. ``on_message`` stores the command and returns True, then it is acknowledged, each before the next is read.
 When it returns False or raises, nothing is acknowledged and the connection is given up, so that the broker redelivers
-from that very command. When it returns None, that command and all behind it wait for ``take_messages``.
+from that very command. When it returns None, that command and all behind it wait for ``take_messages``. Of other piles'
+messages (in the shared mode) most come as their number alone, to ``on_others``, and are acknowledged; a few come to
+``on_message``.
 """
 
 import logging
@@ -79,6 +81,7 @@ class Link:
         self,
         config: LinkConfig,
         on_message: Callable[[bytes], bool | None],
+        on_others: Callable[[int], None],
         on_delivered: Callable[[int], None],
         on_state: Callable[[LinkState], None],
         poll: Poller,
@@ -88,6 +91,7 @@ class Link:
         self.delivery_timeout_s = config.delivery_timeout_s  # may be changed while it runs
         self._config = config
         self._on_message = on_message
+        self._on_others = on_others
         self._on_delivered = on_delivered
         self._on_state = on_state
         self._poll = poll
@@ -263,6 +267,10 @@ class Link:
             self._counters.not_stored += 1
             self._lose(reasons.not_stored(self._config))
         return is_stored
+
+    def others_came(self, count: int) -> None:
+        self._counters.received += count
+        self._on_others(count)
 
     def publish_answered(self, packet_id: int, code: ReasonCode, properties: Properties | None) -> None:
         publish = self._window.take(packet_id)
