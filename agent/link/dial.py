@@ -37,7 +37,7 @@ class LastError(logging.Handler):
 @dataclass(frozen=True)
 class Dialled:
     """A paho client whose socket is open, non-blocking, and has sent CONNECT. It has no callbacks yet. ``inbound``:
-    what it reads; under TLS nothing is in there."""
+    what it reads, in the shared mode without TLS; else nothing is in there."""
 
     client: Client
     inbound: Inbound
@@ -115,7 +115,8 @@ def new_client(config: LinkConfig, errors: LastError, inbound: Inbound) -> Clien
     no queue of publishes that paho would resend between ours, no packet id of an acknowledgement that comes too late.
     """
     is_v5 = config.protocol == "5"
-    new = partial(InboundClient, inbound) if config.tls is None else Client
+    drops = config.tls is None and config.mode == "shared"  # on a topic of its own no other pile's messages come
+    new = partial(InboundClient, inbound) if drops else Client
     client = new(
         CallbackAPIVersion.VERSION2,
         client_id=config.client_id,
