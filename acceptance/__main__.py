@@ -1,6 +1,8 @@
 """``python -m acceptance [PACKAGE.deb]``: the package on a real systemd, from its installation to its removal.
 
 ``python -m acceptance --image IMAGE``: the disk image, booted in an emulated arm64 machine.
+
+Exit codes: 0 all is well, 1 something failed, 3 this machine lacks what it takes, which the last line names.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from acceptance.rig import ImageRig, PackageRig, Rig
 
 FIRST = (checks.installed, checks.first_start, image_checks.started)  # without these nothing else can be shown
 SHOWN_CHARACTERS = 150
+MISSING = 3  # exit code
 Steps = tuple[tuple[str, Check], ...]
 
 
@@ -59,7 +62,7 @@ def main() -> int:
             failed = accept(options, Path(folder))
     except MissingError as error:
         print(f"FAILED {error}")
-        return 1
+        return MISSING
     return 1 if failed else 0
 
 

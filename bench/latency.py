@@ -1,13 +1,14 @@
 """From a command's publishing to its frame on the serial line: beside a C client of libmosquitto, and stock paho.
 
 The command is 112, which has the boards asked for their versions. Every side hears its own topic of a real mosquitto
-at QoS 1, has a pseudo-terminal as its line, whose board answers at once, and replies to the broker. The next command
-follows 5 ms after the reply, so that every side is at rest, whatever it still does behind its reply. The peers check
-the pile's number, write a frame, read the answer and send the line back; paho does so in a thread of its own, as its
-loop must not wait. Ours is the agent: it reads the whole message, has it on disk before anything happens, and its bus
-keeps the silences. What its journal's transaction took is told by the agent itself, and shown apart.
+at QoS 1, has a pseudo-terminal as its line, whose board answers at once, and replies to the broker. The peers check the
+pile's number, write a frame, read the answer and send the line back; paho does so in a thread of its own, as its loop
+must not wait. Ours is the agent: it reads the whole message, has it on disk before anything happens, and its bus keeps
+the silences. What its journal's transaction took is told by the agent itself, and shown apart.
 
-The second table has a broker with stock TCP settings (Nagle's algorithm on).
+Commands are published 5 ms apart, or as soon as the one before is answered, if that took longer; then, beside it, each
+after a rest of 5 ms, when every side has gone to sleep. The broker has set_tcp_nodelay first, then stock TCP settings
+(Nagle's algorithm on).
 """
 
 import os
@@ -21,6 +22,7 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
@@ -39,6 +41,13 @@ QUICK_TURNS, SLOW_TURNS = 21, 7
 PATIENCE_S = 5.0
 VERSIONS = rtu.read_request(1, 3, 0x0220, 8)  # what 112 has the reference board asked first: gun 1's firmware version
 COMMIT = struct.Struct("d")
+
+
+class Pace(Enum):
+    """When the next command follows."""
+
+    APART = "5 ms apart"
+    RESTED = "after 5 ms of rest"
 
 
 class Turn(NamedTuple):
@@ -83,9 +92,9 @@ class Side:
         for fd in (self.master, self._slave, self.commits, self.told):
             os.close(fd)
 
-    def turn(self, count: int) -> Turn:
+    def turn(self, count: int, pace: Pace) -> Turn:
         """Of ``count`` commands, the medians."""
-        commands = [self._command() for _ in range(count)]
+        commands = [self._command(pace) for _ in range(count)]
         return Turn(*map(median, zip(*commands, strict=True)))
 
     def wait_until_there(self) -> None:
@@ -98,14 +107,15 @@ class Side:
                 return
         raise MissingError(f"pile {self.pile} did not come up")
 
-    def _command(self) -> tuple[float, float, float]:
+    def _command(self, pace: Pace) -> tuple[float, float, float]:
         began_at = time.perf_counter()
         self._publish()
         seen = self._serve(began_at + PATIENCE_S)
         if not seen.reply_at or not seen.frame_at:
             raise MissingError(f"pile {self.pile}: no reply within {PATIENCE_S} s")
         commit_us = self.commit_us()
-        self._serve(seen.reply_at + SPACING_S, until_reply=False)
+        counts_from = began_at if pace is Pace.APART else seen.reply_at
+        self._serve(counts_from + SPACING_S, until_reply=False)
         return (seen.frame_at - began_at) * 1e6, commit_us, (seen.reply_at - began_at) * 1e6
 
     def commit_us(self) -> float:
@@ -176,14 +186,17 @@ def main() -> list[Target]:
     except BrokerError as error:
         print(error)
         return []
-    _tell("mosquitto with set_tcp_nodelay", quick)
-    _tell("mosquitto with stock TCP settings", stock)
     targets = []
-    if "libmosquitto (C)" in quick:
-        got = ratio(_apart(quick["ours"]), _frames(quick["libmosquitto (C)"]))
-        targets.append(Target("command published → frame, journal apart", "libmosquitto (C)", got, 1.7))
-    got = ratio(_apart(stock["ours"]), _frames(stock["stock paho"]))
-    targets.append(Target("the same, broker with stock TCP settings", "stock paho", got, 0.02))
+    for broker, measured, peer, most in (
+        ("set_tcp_nodelay", quick, "libmosquitto (C)", 1.7),
+        ("stock TCP settings", stock, "stock paho", 0.02),
+    ):
+        for pace, sides in measured.items():
+            _tell(f"{pace.value}, mosquitto with {broker}", sides)
+            if peer in sides:
+                got = ratio(_apart(sides["ours"]), _frames(sides[peer]))
+                what = f"command published → frame, {broker}, {pace.value}"
+                targets.append(Target(what, peer, got, most))
     return targets
 
 
@@ -204,8 +217,8 @@ def _tell(title: str, sides: dict[str, list[Turn]]) -> None:
     compare("until its reply is there", {name: [turn.reply_us for turn in turns] for name, turns in sides.items()})
 
 
-def measure(kind: type[Mosquitto], turns: int) -> dict[str, list[Turn]]:
-    """The medians of each turn's commands, by side."""
+def measure(kind: type[Mosquitto], turns: int) -> dict[Pace, dict[str, list[Turn]]]:
+    """The medians of each turn's commands, by pace and side."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="pile-agent-bench-")))
         broker = stack.enter_context(kind(folder / "broker"))
@@ -225,9 +238,12 @@ def measure(kind: type[Mosquitto], turns: int) -> dict[str, list[Turn]]:
             print(missing)
         add("stock paho", lambda side: paho_client(side, broker.port))
         for side in sides.values():
-            side.turn(WARM_UP)
-        taken = [{name: side.turn(A_TURN) for name, side in sides.items()} for _ in range(turns)]
-    return {name: [turn[name] for turn in taken] for name in sides}
+            side.turn(WARM_UP, Pace.APART)
+        taken = {
+            pace: [{name: side.turn(A_TURN, pace) for name, side in sides.items()} for _ in range(turns)]
+            for pace in Pace
+        }
+    return {pace: {name: [turn[name] for turn in some] for name in sides} for pace, some in taken.items()}
 
 
 # ---- what runs in a process of its own ----
