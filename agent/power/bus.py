@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Order = Job | SetGun | FeedWatchdogs | ReadVersions | FlashBoard
 ALIVE_WITHIN_S = 10.0  # a line's thread that has not gone round for so long is stuck
-# The line's thread wakes up to find Python's lock taken until our next system call, and must be woken once more. With us
+# The line's thread wakes up to find Python's lock taken until our next system call, and must be woken again. With us
 # out of its way it is on the wire 0.1 to 0.2 ms sooner (python -m bench.latency).
 GIVE_WAY_S = 50e-6
 BEHIND_STOP_S = 0.02  # how often a start looks whether the stop before it is over
