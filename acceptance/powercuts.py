@@ -45,7 +45,14 @@ def end_of_update(rig: Rig, order: int, version: str) -> None:
     rig.board.until(lambda: rig.board.status().get("version") == version, 120, f"{version} does not come into force")
     rig.until_working()
     rig.board.until(lambda: committed(rig) == version, 60, f"{version} is not committed")
+    rig.board.until(lambda: stage(rig) == "committed", 60, f"the upgrade to {version} does not end")
     rig.version = version
+
+
+def stage(rig: Rig) -> str:
+    """How far the agent is with it, which learns of the commit a moment later, and takes no other 113 before."""
+    told: str = rig.board.status()["upgrade"]["stage"]
+    return told
 
 
 def committed(rig: Rig) -> str:

