@@ -15,6 +15,7 @@ from typing import Any
 
 from acceptance.board import Board, BoardError
 from acceptance.missing import UEFI, MissingError, run
+from sim.broker import free_port
 
 CARD_BYTES = 3 << 30  # larger than the image, as cards are
 BOOT_S, COMMAND_S, HALT_S = 120.0, 120.0, 60.0
@@ -77,7 +78,7 @@ class Machine(Board):
     # ---- power ----
 
     def boot(self) -> None:
-        self._ssh_port = _free_port()
+        self._ssh_port = free_port()
         for left in ("qmp", "ssh"):
             (self._folder / left).unlink(missing_ok=True)
         with open(self._folder / "qemu.log", "ab") as log:
@@ -180,10 +181,3 @@ class Machine(Board):
 
             ask("qmp_capabilities")
             yield ask
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,7 +1,9 @@
 """Brokers to try the agent against, each its own process on 127.0.0.1: the embedded one from pip, and mosquitto."""
 
+import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -17,6 +19,10 @@ from types import TracebackType
 from typing import Self
 
 SHIPPED = Path(__file__).parents[1] / "brokers"
+_OUTGOING = Path(
+    "/proc/sys/net/ipv4/ip_local_port_range"
+)  # the first port of connections dialled from here, and the last
+_LOWEST_PORT = 10_000
 
 
 class BrokerError(Exception):
@@ -24,11 +30,14 @@ class BrokerError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that was free a moment ago, and that no connection dialled meanwhile gets by chance."""
+    first_outgoing = int(_OUTGOING.read_text().split()[0])
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(first_outgoing - _LOWEST_PORT) if first_outgoing > _LOWEST_PORT else 0
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found: int = probe.getsockname()[1]
+            return found
 
 
 class Broker(ABC):

@@ -16,6 +16,7 @@ from typing import Any
 from firmware_bridge.fetch import Fetched, fetch
 from firmware_bridge.ftp import Source
 from firmware_bridge.patience import Limits
+from sim.broker import free_port
 from sim.ftp_server import FtpServer
 
 MIB = 1 << 20
@@ -115,7 +116,7 @@ def scripted_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 @contextlib.contextmanager
 def vsftpd(folder: Path, shelf: Path, *options: str) -> Iterator[int]:
     """vsftpd on ``shelf``; its user is ``ftp``, with the password "secret". The port."""
-    port = _free_port()
+    port = free_port()
     (folder / "passwords").write_text("secret\n")
     empty = folder / "empty"
     empty.mkdir()
@@ -134,11 +135,6 @@ def vsftpd(folder: Path, shelf: Path, *options: str) -> Iterator[int]:
             yield port
         finally:
             server.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _wait_for_port(port: int) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -138,6 +139,22 @@ def drain(channel: BlockingChannel, queue: str) -> list[bytes]:
     found = []
     while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
         found.append(bytes(got[2]))
+    return found
+
+
+def drain_all(channel: BlockingChannel, queue: str, lines: Iterable[bytes], timeout_s: float = 20.0) -> list[bytes]:
+    """What waits in a queue, until each of these lines was there.
+
+    An empty queue of the router's and nothing in its hands do not say that it is done: between the two a message is on
+    its way to it.
+    """
+    missing, found = set(lines), []
+    deadline = time.monotonic() + timeout_s
+    while missing:
+        assert time.monotonic() < deadline, f"{len(missing)} missing, {len(found)} came"
+        came = drain(channel, queue)
+        missing.difference_update(came)
+        found += came
     return found
 
 
