@@ -246,20 +246,32 @@ def refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _quick_check(connection: sqlite3.Connection, limit_s: float | None) -> str:
-    timer = threading.Timer(limit_s, connection.interrupt) if limit_s is not None else None
-    if timer is not None:
-        timer.start()
-    try:
-        faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)")]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            return ""
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-            timer.join()  # an interrupt must not reach the statement after this one
+    with _interrupted_after(limit_s, connection):
+        try:
+            faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)")]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                return ""
+            raise
     return "" if faults == ["ok"] else "; ".join(faults)
+
+
+@contextlib.contextmanager
+def _interrupted_after(limit_s: float | None, connection: sqlite3.Connection) -> Iterator[None]:
+    """Every ``limit_s`` again, as SQLite forgets an interrupt that comes before the statement runs."""
+    is_over = threading.Event()
+
+    def interrupt() -> None:
+        while not is_over.wait(limit_s):
+            connection.interrupt()
+
+    thread = threading.Thread(target=interrupt, name="check limit")
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()  # an interrupt must not reach the statement after this one
 
 
 def _copy_rows(source: sqlite3.Connection, journal: sqlite3.Connection, table: str, columns: str) -> int:
