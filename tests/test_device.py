@@ -94,7 +94,7 @@ def test_noise_between_frames_changes_nothing() -> None:
 def test_a_line_with_local_echo() -> None:
     with running_board(speedup=20) as site:
         site.line.local_echo = True
-        with running_bus(one_line(site.port, local_echo=True)) as (bus, events):
+        with running_bus(one_line(site.port, local_echo=True, answer_ms=2000)) as (bus, events):
             site.board.plug(1)
             bus.do(START)
             assert events.job_done(StartGun).result is Result.OK
@@ -142,7 +142,7 @@ def test_a_busy_board_is_asked_again_after_a_pause() -> None:
 
 
 def test_a_board_that_stays_busy_refuses() -> None:
-    with running_board() as site, running_bus(one_line(site.port)) as (bus, events):
+    with running_board() as site, running_bus(one_line(site.port, answer_ms=2000)) as (bus, events):
         site.board.busy()
         bus.do(StopGun(1))
         done = events.job_done(StopGun)

@@ -289,7 +289,14 @@ def test_a_refused_publish_gives_the_rows_back_and_keeps_commands_coming(
 ) -> None:
     """Only MQTT 5 tells; to 3.1.1 mosquitto says that all is well, and throws the message away."""
     broker = guarded(RIGHTS)
-    settings = config(broker.port, protocol="5", username="32010001", password="right", refused_pause_s=0.3)
+    settings = config(
+        broker.port,
+        protocol="5",
+        username="32010001",
+        password="right",
+        refused_pause_s=0.3,
+        delivery_timeout_s=3.0,  # once mosquitto did not answer what it got while it read its rules anew
+    )
     with Platform(broker.port, "platform", "p") as platform, Pile(settings) as pile:
         pile.put(b"row 1", b"row 2", b"row 3")
         pile.run_until(lambda: pile.link.state.counters.refused >= 2)  # again, after the pause
