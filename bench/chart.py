@@ -36,7 +36,7 @@ def _draw(plot: Plot, file: Path) -> Path:
     for name, points in plot.lines.items():
         axes.loglog(*zip(*points, strict=True), "o-", label=name, markersize=4)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _position: f"{value:,g}"))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _position: f"{value:,.7g}"))
         axis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xticks([x for x, _ in next(iter(plot.lines.values()))])
     axes.set(title=plot.title, xlabel=plot.x, ylabel=plot.y)
