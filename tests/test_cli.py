@@ -21,6 +21,7 @@ from sim.site import PILE, Site
 from sim.watch import Watch
 
 PROGRAM = [sys.executable, "-m", "agent.cli.main"]
+AT_ONCE_S = 15  # an emulated processor takes seconds to start Python; "send" itself would wait 90
 GUN_QUERY = f"127.0.0.1,API:2.0.2,103,1795305600000,{PILE},1"
 GUN_QUERY_JSON = {
     "ip": "127.0.0.1",
@@ -272,7 +273,7 @@ def test_send_waits_no_longer_than_told(idle_config: Path, site: Site) -> None:
 
 
 def test_send_without_a_broker_says_so_at_once(idle_config: Path) -> None:
-    done = pile_agent("send", "--config", idle_config, "100", timeout_s=5)
+    done = pile_agent("send", "--config", idle_config, "100", timeout_s=AT_ONCE_S)
     assert done.returncode == 1
     assert done.stderr.endswith(": connection refused, no broker listens there\n")
 
@@ -281,7 +282,7 @@ def test_send_with_a_wrong_password_says_so_at_once(idle_config: Path, tmp_path:
     with Mosquitto(tmp_path / "broker", users={"pile": "right"}) as broker:
         text = _with_port(idle_config.read_text(), broker.port)
         idle_config.write_text(text.replace("[broker]", '[broker]\nusername = "pile"\npassword = "wrong-secret"'))
-        done = pile_agent("send", "--config", idle_config, "100", timeout_s=5)
+        done = pile_agent("send", "--config", idle_config, "100", timeout_s=AT_ONCE_S)
     assert done.returncode == 1
     assert "refused the login (user pile, client id platform-" in done.stderr
     assert "wrong-secret" not in done.stderr
