@@ -1,13 +1,12 @@
 """The platform's comma-joined lines, both ways. message.pyi is the contract; the command table is agent/protocol."""
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8, PyUnicode_New
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -15,6 +14,27 @@ from collections.abc import Sequence
 
 cdef extern from "Python.h":
     tuple PyType_GenericAlloc(type cls, Py_ssize_t size)
+
+# A wheel is for every Python from 3.11 on (abi3), whose stable ABI has not the quickest of these.
+cdef extern from *:
+    """
+    #ifdef Py_LIMITED_API
+    #define PyBytes_AS_STRING PyBytes_AsString
+    #define PyBytes_GET_SIZE PyBytes_Size
+    #define PyTuple_SET_ITEM PyTuple_SetItem
+    #define ascii_text(start, size) PyUnicode_DecodeASCII(start, size, NULL)
+    #else
+    static inline PyObject *ascii_text(const char *start, Py_ssize_t size) {
+        PyObject *text = PyUnicode_New(size, 0x7F);
+        if (text != NULL) memcpy(PyUnicode_1BYTE_DATA(text), start, size);
+        return text;
+    }
+    #endif
+    """
+    const char *PyBytes_AS_STRING(bytes line)
+    Py_ssize_t PyBytes_GET_SIZE(bytes line)
+    void PyTuple_SET_ITEM(tuple values, Py_ssize_t index, object value)  # takes a reference
+    str ascii_text(const char *start, Py_ssize_t size)
 
 cdef enum:
     LINE_BYTES = 65536
@@ -316,9 +336,7 @@ cdef inline bint is_plain(Slice field) noexcept nogil:
 
 cdef inline str plain_text(Slice field):
     """The text of a field that ``is_plain``: a copy, nothing to decode."""
-    cdef str text = PyUnicode_New(field.size, 0x7F)
-    memcpy(PyUnicode_1BYTE_DATA(text), field.start, field.size)
-    return text
+    return ascii_text(field.start, field.size)
 
 
 cdef inline bint has_control(Slice field) noexcept nogil:

@@ -1,13 +1,14 @@
 # cython: language_level=3, cdivision=True
 """Modbus RTU: frames to values and back, and one blocking transaction on a serial line. The contract is in rtu.pyi."""
 
+from array import array
 from os import set_blocking, strerror
 
-from cpython.array cimport array, clone
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.list cimport PyList_New
 from cpython.object cimport PyObject
+from cpython.sequence cimport PySequence_Repeat
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.string cimport memcmp, memcpy, memset
@@ -16,6 +17,13 @@ from posix.unistd cimport read, write
 
 cdef extern from "Python.h":
     PyObject *PyLong_FromLong(long number) except NULL
+
+cdef extern from *:  # a wheel is for every Python from 3.11 on (abi3)
+    """
+    #ifdef Py_LIMITED_API
+    #define PyList_SET_ITEM PyList_SetItem
+    #endif
+    """
     void PyList_SET_ITEM(list values, Py_ssize_t index, PyObject *value)  # takes the reference
 
 cdef extern from "<poll.h>" nogil:
@@ -381,7 +389,7 @@ def check_answer(bytes request not None, bytes answer not None):
     return answer
 
 
-cdef array _array_of_registers = array("H")
+cdef object _one_register = array("H", [0])
 
 
 cdef Py_ssize_t _count_octets(bytes answer, str unit) except -1:
@@ -402,9 +410,12 @@ cdef Py_ssize_t _count_registers(bytes answer) except -1:
 def registers(bytes answer not None):
     cdef const uint8_t *data = <const uint8_t *>answer + 3
     cdef Py_ssize_t index, count = _count_registers(answer)
-    cdef array values = clone(_array_of_registers, count, zero=False)
+    cdef object values = PySequence_Repeat(_one_register, count)
+    cdef Py_buffer view
+    PyObject_GetBuffer(values, &view, PyBUF_WRITABLE)
     for index in range(count):
-        values.data.as_ushorts[index] = _take(data + 2 * index)
+        (<uint16_t *>view.buf)[index] = _take(data + 2 * index)
+    PyBuffer_Release(&view)
     return values
 
 

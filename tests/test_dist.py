@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -24,8 +25,11 @@ HOME = Path(__file__).parents[1]
 PACKAGE, ROUTER = f"pile-agent_{VERSION}_amd64.deb", f"pile-router_{VERSION}_amd64.deb"
 BUNDLE = f"pile-agent-{VERSION}-amd64.bundle"
 PAYLOAD = f"pile-agent-{VERSION}-amd64.payload.zip"
-WHEEL = f"pile_agent-{VERSION}-cp311-cp311-manylinux_2_17_x86_64.whl"
+WHEEL = f"pile_agent-{VERSION}-cp311-abi3-manylinux_2_17_x86_64.whl"
 ABI = "cpython-311-x86_64-linux-gnu"
+ABOUT_EXTENSIONS = ("test_codec_commands.py", "test_codec_errors.py", "test_codec_header.py", "test_codec_replies.py",
+                    "test_rtu_frames.py")  # fmt: skip
+UNTIMED = 'from hypothesis import settings\nsettings.register_profile("u", deadline=None)\nsettings.load_profile("u")\n'
 NOW = datetime.now(UTC)
 HERE = os.environ | {"PYTHONPATH": str(HOME)}
 
@@ -204,9 +208,25 @@ def test_the_wheel_says_what_it_runs_on_and_holds_no_sources_of_the_extensions(d
     with zipfile.ZipFile(dist / WHEEL) as archive:
         names = archive.namelist()
     assert sorted(name for name in names if name.endswith((".so", ".c", ".pyx"))) == [
-        "cext/message.cpython-311-x86_64-linux-gnu.so",
-        "cext/rtu.cpython-311-x86_64-linux-gnu.so",
+        "cext/message.abi3.so",
+        "cext/rtu.abi3.so",
     ]
+
+
+def test_what_is_compiled_for_every_python_passes_the_tests_of_codec_and_frames(dist: Path, tmp_path: Path) -> None:
+    """The stable ABI has other functions than a pile's own Python: they are other extensions than the tree's."""
+    with zipfile.ZipFile(dist / WHEEL) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "tests").mkdir()
+    for name in ("codec_helpers.py", "rtu_helpers.py", *ABOUT_EXTENSIONS):
+        shutil.copy(HOME / "tests" / name, tmp_path / "tests")
+    where = tuple(str(tmp_path / "cext" / f"{name}.abi3.so") for name in ("message", "rtu"))
+    (tmp_path / "tests/conftest.py").write_text(f"{UNTIMED}from cext import message, rtu\n"
+                                                f"assert (message.__file__, rtu.__file__) == {where}\n")  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests"]
+    here = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=here)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 @pytest.mark.parametrize(
