@@ -37,7 +37,7 @@ demo: build
 
 test: build
 	@scripts/prerequisites test
-	@$(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder --reruns 1 -rfER
+	@$(BIN)/python -m pytest -n $(TESTERS) --no-loadscope-reorder --reruns 1 --rerun-show-tracebacks -rfER
 
 check: build
 	@$(BIN)/ruff format --check .
