@@ -19,9 +19,7 @@ from types import TracebackType
 from typing import Self
 
 SHIPPED = Path(__file__).parents[1] / "brokers"
-_OUTGOING = Path(
-    "/proc/sys/net/ipv4/ip_local_port_range"
-)  # the first port of connections dialled from here, and the last
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of dialled connections: the first port and the last
 _LOWEST_PORT = 10_000
 
 
